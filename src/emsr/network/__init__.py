@@ -1,0 +1,1 @@
+"""What learns: networks, losses, and the one loop that trains them."""

@@ -1,0 +1,1 @@
+"""How good it is: fidelity, resolution, and the report that shows them."""

@@ -1,0 +1,108 @@
+"""An experiment as frozen values: the only place where defaults are written down.
+
+Functions of the rooms below take explicit arguments; jobs and the command line read them from
+here. A recipe can be read from a TOML file in which every table and key is optional.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from emsr.errors import InputError
+
+Fraction = Annotated[float, Ge(0), Lt(1)]
+Positive = Annotated[float, Gt(0)]
+Count = Annotated[int, Ge(1)]
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """Ranges from which the strategy ``synthetic`` draws one LR scan per slice and variant."""
+
+    blur_sigma_px: tuple[float, float] = (0.6, 1.6)
+    """Standard deviations of the Gaussian blur along its two axes, in HR pixels."""
+    anisotropic: Fraction | Literal[1] = 0.5
+    """Share of the kernels with two different widths, at a random angle."""
+    noise_sigma: tuple[float, float] = (0.0, 0.08)
+    """Standard deviation of the added Gaussian noise, as a share of the grey window."""
+    variants: Count = 2
+    """LR scans that are drawn from each HR slice."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained (Adam; the learning rate warms up, then falls along a cosine)."""
+
+    steps: Count = 20_000
+    batch: Count = 8
+    patch_px: Count = 48
+    """Side of the square LR patches."""
+    learning_rate: Positive = 4e-4
+    warmup_steps: Annotated[int, Ge(0)] = 100
+    loss: Literal["l1", "l2"] = "l1"
+    view_noise: tuple[float, float] = (0.0, 5 / 255)
+    """Range of the standard deviation of the noise that makes the second view y' = y + n, as a
+    share of the grey window (the paper: 0 to 5 grey levels of 255)."""
+    ema: Fraction = 0.995
+    """Decay of the running mean of the weights."""
+    validation_fraction: Annotated[float, Gt(0), Le(0.5)] = 0.2
+    """Share of the LR rows that training never sees."""
+    guard_px: Annotated[int, Ge(0)] = 8
+    """LR rows between the two fields that neither uses."""
+    checkpoint_every: Count = 250
+    """Steps between validations, checkpoints and lines of history."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+
+
+@dataclass(frozen=True)
+class Upscaling:
+    """How a volume is cut into tiles."""
+
+    tile_px: tuple[Count, Count, Count] = (4, 256, 256)
+    """LR voxels (z, y, x) of one tile, which is one shard of the output."""
+    halo_px: Annotated[int, Ge(0)] | None = None
+    """LR pixels read around a tile; None takes the network's measured halo."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run, beside its input files."""
+
+    network: str = "emsr"
+    network_options: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    degradation: Degradation = field(default_factory=Degradation)
+    training: Training = field(default_factory=Training)
+    upscaling: Upscaling = field(default_factory=Upscaling)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML file; keys that are absent keep their default."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such recipe; give an existing TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return recipe_from(table)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def recipe_from(table: dict[str, Any]) -> Recipe:
+    """A recipe from nested tables, every key checked by name, type and range."""
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    Strict = TypeAdapter(Recipe, config=ConfigDict(extra="forbid"))
+    try:
+        return Strict.validate_python(table)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"recipe key {where}: found {first['input']!r}; {first['msg']}") from None

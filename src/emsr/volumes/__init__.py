@@ -1,0 +1,1 @@
+"""What lies on disk: volumes and images, their grey values and spacing."""
