@@ -18,11 +18,14 @@ from emsr.errors import InputError
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Positive = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
+_STRICT = {"extra": "forbid"}  # what pydantic is told: an unknown key is an error
 
 
 @dataclass(frozen=True)
 class Degradation:
     """Ranges from which the strategy ``synthetic`` draws one LR scan per slice and variant."""
+
+    __pydantic_config__ = _STRICT
 
     blur_sigma_px: tuple[float, float] = (0.6, 1.6)
     """Standard deviations of the Gaussian blur along its two axes, in HR pixels."""
@@ -37,6 +40,8 @@ class Degradation:
 @dataclass(frozen=True)
 class Training:
     """How a network is trained (Adam; the learning rate warms up, then falls along a cosine)."""
+
+    __pydantic_config__ = _STRICT
 
     steps: Count = 20_000
     batch: Count = 8
@@ -63,6 +68,8 @@ class Training:
 class Upscaling:
     """How a volume is cut into tiles."""
 
+    __pydantic_config__ = _STRICT
+
     tile_px: tuple[Count, Count, Count] = (4, 256, 256)
     """LR voxels (z, y, x) of one tile, which is one shard of the output."""
     halo_px: Annotated[int, Ge(0)] | None = None
@@ -72,6 +79,8 @@ class Upscaling:
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides a run, beside its input files."""
+
+    __pydantic_config__ = _STRICT
 
     network: str = "emsr"
     network_options: dict[str, Any] = field(default_factory=dict)
@@ -97,11 +106,10 @@ def read_recipe(path: Path) -> Recipe:
 
 def recipe_from(table: dict[str, Any]) -> Recipe:
     """A recipe from nested tables, every key checked by name, type and range."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
-    Strict = TypeAdapter(Recipe, config=ConfigDict(extra="forbid"))
     try:
-        return Strict.validate_python(table)
+        return TypeAdapter(Recipe).validate_python(table)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -1,0 +1,86 @@
+"""The tile plan: which LR box to read for which SR box. Integers only, no images, no I/O.
+
+The one place that knows how LR and HR coordinates meet: LR pixel i covers HR pixels s*i to
+s*i + s - 1, z passes through unchanged.
+
+        LR volume                                 SR volume (y and x times the scale)
+    +---------------------------+             +---------------------------------+
+    |   +- - - - - - -+         |             |                                 |
+    |     read = core               network   |      +-----------+              |
+    |   | +---------+ |<- halo  |  -------->  |      |   write   |  one shard,  |
+    |     |  core   |                         |      |           |  one writer  |
+    |   | +---------+ |         |             |      +-----------+              |
+    |   +- - - - - - -+         |             |                                 |
+    +---------------------------+             +---------------------------------+
+
+The write boxes partition the SR volume. A read box is the tile's core grown by the halo, its start
+moved down (and its stop up) to a multiple of the network's window, then clipped at the volume:
+never padded. So a network that looks at most ``halo`` pixels far, with windows aligned to the
+volume's origin, sees in a tile exactly what it would see in the whole image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from emsr.geometry.box import Box, Triple
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An LR box to ``read`` and the SR box that this tile alone is responsible to ``write``."""
+
+    read: Box
+    write: Box
+    scale: int
+
+    @property
+    def crop(self) -> Box:
+        """The part of the network's output for ``read`` that is to be written, in coordinates of
+        that output."""
+        return self.write.inside(self.read.scaled(self.scale))
+
+
+def tile_shape(shape: Triple, tile_px: Triple, multiple: int) -> Triple:
+    """``tile_px`` cut down to an LR volume of ``shape``; y and x are multiples of ``multiple``."""
+    z, y, x = tile_px
+    return (
+        min(z, shape[0]),
+        min(_up(y, multiple), _up(shape[1], multiple)),
+        min(_up(x, multiple), _up(shape[2], multiple)),
+    )
+
+
+def plan(shape: Triple, tile: Triple, *, scale: int, halo: int, multiple: int) -> list[Tile]:
+    """The tiles of an LR volume of ``shape``, in raster order; every SR voxel has one writer.
+
+    ``tile`` (z, y, x) is in LR voxels, its y and x multiples of ``multiple``; ``halo`` in LR
+    pixels along y and x.
+    """
+    if tile[1] % multiple or tile[2] % multiple:
+        raise ValueError(f"tile {tile}: y and x must be multiples of {multiple}")
+    starts = product(*(range(0, n, step) for n, step in zip(shape, tile, strict=True)))
+    return [_tile(start, shape, tile, scale, halo, multiple) for start in starts]
+
+
+def _tile(
+    start: Triple, shape: Triple, tile: Triple, scale: int, halo: int, multiple: int
+) -> Tile:
+    z, y, x = (_clip(a, t, n) for a, t, n in zip(start, tile, shape, strict=True))
+    core = Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+    y, x = (_grow(c, halo, multiple, n) for c, n in zip((y, x), shape[1:], strict=True))
+    return Tile(Box((z[0], y[0], x[0]), (z[1], y[1], x[1])), core.scaled(scale), scale)
+
+
+def _clip(start: int, length: int, limit: int) -> tuple[int, int]:
+    return start, min(start + length, limit)
+
+
+def _grow(core: tuple[int, int], halo: int, multiple: int, limit: int) -> tuple[int, int]:
+    start = max(0, core[0] - halo) // multiple * multiple
+    return start, min(limit, _up(core[1] + halo, multiple))
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

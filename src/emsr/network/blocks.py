@@ -1,0 +1,123 @@
+"""The building blocks of EMSR, as in the paper (arXiv 2401.08115, section III) and its figures.
+
+Tensors are ``(b, c, y, x)``. Every block states how far it looks (``reach``, in its own pixels),
+from which the networks derive their receptive radius.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PRE_BLUR = (0.002566, 0.1655, 0.6638, 0.1655, 0.002566)
+B3_SPLINE = (1.0, 4.0, 6.0, 4.0, 1.0)
+
+
+def conv3(inputs: int, outputs: int) -> nn.Conv2d:
+    """A 3x3 convolution without bias, zero padded; reach 1."""
+    return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+
+
+class Residual(nn.Module):
+    """conv - ReLU - conv, plus its input; reach 2."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.conv1 = conv3(features, features)
+        self.conv2 = conv3(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+class EdgePyramid(nn.Module):
+    """The a-trous detail images of a one-channel image: ``(b, 1, y, x) -> (b, levels, y, x)``.
+
+    A_0 is the image after a narrow blur; A_i smooths A_(i-1) by the B3 spline (1 4 6 4 1)/16 with
+    its taps 2^(i-1) pixels apart; channel i-1 is the detail D_i = A_(i-1) - A_i. Zero padding. The
+    kernels are separable, and applied as such.
+    """
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+        self.register_buffer("pre_blur", _normalised(PRE_BLUR), persistent=False)
+        self.register_buffer("spline", _normalised(B3_SPLINE), persistent=False)
+
+    @property
+    def reach(self) -> int:
+        return 2 + sum(2 * 2**i for i in range(self.levels))
+
+    def forward(self, image: Tensor) -> Tensor:
+        smooth = _separable(image, self.pre_blur, 1)
+        details = []
+        for level in range(self.levels):
+            smoother = _separable(smooth, self.spline, 2**level)
+            details.append(smooth - smoother)
+            smooth = smoother
+        return torch.cat(details, dim=1)
+
+
+def _normalised(taps: tuple[float, ...]) -> Tensor:
+    kernel = torch.tensor(taps, dtype=torch.float64)
+    return (kernel / kernel.sum()).float()
+
+
+def _separable(image: Tensor, taps: Tensor, spacing: int) -> Tensor:
+    taps = taps.to(image.dtype)
+    along_y = F.conv2d(image, taps.view(1, 1, -1, 1), padding=(2 * spacing, 0), dilation=spacing)
+    return F.conv2d(along_y, taps.view(1, 1, 1, -1), padding=(0, 2 * spacing), dilation=spacing)
+
+
+class EdgeAttention(nn.Module):
+    """``k4(k3(e) * sigmoid(k2(LeakyReLU(k1(e)))))``: edge features weigh themselves; reach 2."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.k1 = conv3(features, features)
+        self.k2 = nn.Conv2d(features, features, 1)
+        self.k3 = conv3(features, features)
+        self.k4 = conv3(features, features)
+
+    def forward(self, edges: Tensor) -> Tensor:
+        weight = torch.sigmoid(self.k2(F.leaky_relu(self.k1(edges), 0.2)))
+        return self.k4(self.k3(edges) * weight)
+
+
+class WindowAttention(nn.Module):
+    """Self-attention inside ``window x window`` pixels, without shift or position bias, followed
+    by an MLP; both pre-normed, both added to their input.
+
+    y and x must be multiples of the window. A pixel sees its own window only.
+    """
+
+    def __init__(self, features: int, heads: int, window: int, mlp_ratio: int = 2) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+        self.norm1 = nn.LayerNorm(features)
+        self.qkv = nn.Linear(features, 3 * features, bias=False)
+        self.proj = nn.Linear(features, features)
+        self.norm2 = nn.LayerNorm(features)
+        self.mlp = nn.Sequential(
+            nn.Linear(features, mlp_ratio * features),
+            nn.ReLU(),
+            nn.Linear(mlp_ratio * features, features),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, height, width = x.shape
+        w = self.window
+        grid = x.view(b, c, height // w, w, width // w, w)
+        tokens = grid.permute(0, 2, 4, 3, 5, 1).reshape(-1, w * w, c)
+        tokens = tokens + self._attend(self.norm1(tokens))
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        grid = tokens.view(b, height // w, width // w, w, w, c)
+        return grid.permute(0, 5, 1, 3, 2, 4).reshape(b, c, height, width)
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        n, t, c = tokens.shape
+        qkv = self.qkv(tokens).view(n, t, 3, self.heads, c // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(mixed.transpose(1, 2).reshape(n, t, c))

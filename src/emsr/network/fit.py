@@ -1,0 +1,211 @@
+"""The one loop that trains a network.
+
+Everything random at step k follows from (seed, k): the patches, their symmetry, the noise of the
+second view. So a run is resumed from its weights, its optimiser and the number of its step, and
+ends at the same weights as a run that was never stopped (on the CPU, at equal threads).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from emsr.errors import InputError
+from emsr.network.checkpoint import load_tensors, save_tensors
+from emsr.network.losses import two_view_loss
+from emsr.recipe import Training
+
+Draw = Callable[[int], tuple[np.ndarray, np.ndarray]]
+Validate = Callable[[torch.nn.Module], float]
+
+
+@dataclass
+class Run:
+    """A training run between two steps: all that a resumed run needs."""
+
+    network: torch.nn.Module
+    mean: AveragedModel
+    """Exponential moving average of the weights: what is validated, and what is kept."""
+    optimiser: torch.optim.Optimizer
+    best: dict[str, Tensor]
+    step: int = 0
+    best_step: int = 0
+    best_psnr: float = -math.inf
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def start(network: torch.nn.Module, training: Training, device: torch.device) -> Run:
+    """A run at step 0."""
+    network = network.to(device)
+    mean = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
+    optimiser = torch.optim.Adam(network.parameters(), lr=training.learning_rate)
+    return Run(network, mean, optimiser, best=_copy(network))
+
+
+def fit(
+    run: Run,
+    draw: Draw,
+    validate: Validate,
+    training: Training,
+    seed: int,
+    folder: Path,
+    progress: Callable[[int, str], None],
+) -> None:
+    """Train ``run`` up to ``training.steps``, in place.
+
+    ``draw(step)`` gives ``(b, 1, y, x)`` LR and ``(b, 1, s*y, s*x)`` HR patches in network units;
+    ``validate(network)`` a PSNR in dB on a field that is never drawn from. Every
+    ``checkpoint_every`` steps the mean weights are validated, the best are kept, and ``folder``
+    gets ``state.safetensors`` and a line of ``history.jsonl``. ``progress(step, note)``.
+    """
+    device = next(run.network.parameters()).device
+    cast = _autocast(training.precision, device)
+    losses: list[float] = []
+    note = ""
+    run.network.train()
+    for step in range(run.step, training.steps):
+        losses.append(_train_step(run, draw, training, seed, step, device, cast))
+        run.step = step + 1
+        if run.step % training.checkpoint_every == 0 or run.step == training.steps:
+            _checkpoint(run, validate, float(np.mean(losses)), training, folder)
+            losses.clear()
+            last = run.history[-1]
+            note = f"loss {last['loss']:.4f}, validation {last['validation_psnr']:.2f} dB"
+        progress(run.step, note or f"loss {losses[-1]:.4f}")
+
+
+def _train_step(
+    run: Run,
+    draw: Draw,
+    training: Training,
+    seed: int,
+    step: int,
+    device: torch.device,
+    cast: torch.dtype | None,
+) -> float:
+    lr, hr = (torch.from_numpy(part).to(device) for part in draw(step))
+    views = torch.cat([lr, lr + _view_noise(lr, training.view_noise, seed, step)])
+    for group in run.optimiser.param_groups:
+        group["lr"] = learning_rate(step, training)
+    with torch.autocast(device.type, cast, enabled=cast is not None):
+        sr, sr_view = run.network(views).float().chunk(2)
+    loss = two_view_loss(sr, sr_view, hr, training.loss)
+    run.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    run.optimiser.step()
+    run.mean.update_parameters(run.network)
+    value = loss.item()
+    if not math.isfinite(value):
+        raise InputError(
+            f"training diverged: the loss is {value} at step {step}; "
+            "choose a smaller learning_rate in the recipe"
+        )
+    return value
+
+
+def _view_noise(lr: Tensor, sigma: tuple[float, float], seed: int, step: int) -> Tensor:
+    """White Gaussian noise for the second view, its sigma drawn once per batch (the paper)."""
+    rng = np.random.default_rng([seed, step, 1])
+    noise = rng.standard_normal(lr.shape, dtype=np.float32) * np.float32(rng.uniform(*sigma))
+    return torch.from_numpy(noise).to(lr.device)
+
+
+def learning_rate(step: int, training: Training) -> float:
+    """Linear warm-up, then a cosine down to 1 % of the peak."""
+    if step < training.warmup_steps:
+        return training.learning_rate * (step + 1) / training.warmup_steps
+    done = (step - training.warmup_steps) / max(1, training.steps - training.warmup_steps)
+    return training.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _checkpoint(
+    run: Run, validate: Validate, loss: float, training: Training, folder: Path
+) -> None:
+    psnr = validate(run.mean.module)
+    if psnr > run.best_psnr:
+        run.best, run.best_psnr, run.best_step = _copy(run.mean.module), psnr, run.step
+    run.history.append(
+        {
+            "step": run.step,
+            "loss": loss,
+            "learning_rate": learning_rate(run.step - 1, training),
+            "validation_psnr": psnr,
+            "time": time.time(),
+        }
+    )
+    save_state(run, folder)
+
+
+def _copy(network: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def _autocast(precision: str, device: torch.device) -> torch.dtype | None:
+    """bf16 where the device computes it natively, unless the recipe says otherwise."""
+    native = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    wanted = precision == "bf16" or (precision == "auto" and native)
+    return torch.bfloat16 if wanted else None
+
+
+def save_state(run: Run, folder: Path) -> None:
+    """Write ``history.jsonl`` and, last, ``state.safetensors``: together they resume the run."""
+    aside = folder / "history.jsonl.partial"
+    aside.write_text("".join(json.dumps(line) + "\n" for line in run.history))
+    os.replace(aside, folder / "history.jsonl")
+    value = {
+        "step": run.step,
+        "best_step": run.best_step,
+        "best_psnr": run.best_psnr,
+        "history": run.history,
+    }
+    save_tensors(folder / "state.safetensors", dict(_tensors(run)), "emsr-state", value)
+
+
+def load_state(run: Run, folder: Path) -> None:
+    """Put ``run`` where ``save_state`` left it."""
+    tensors, value = load_tensors(folder / "state.safetensors", "emsr-state", "training state")
+    wanted = dict(_tensors(run)).keys() | {k for k in tensors if k.startswith("optimiser/")}
+    if tensors.keys() != wanted:
+        raise InputError(f"{folder}: its training state is of another network; use another --out")
+    parts = {
+        part: {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(part + "/")}
+        for part in ("network", "mean", "best", "optimiser")
+    }
+    run.network.load_state_dict(parts["network"])
+    run.mean.load_state_dict(parts["mean"])
+    run.best = parts["best"]
+    _load_optimiser(run.optimiser, parts["optimiser"])
+    for name, found in value.items():
+        setattr(run, name, found)
+
+
+def _tensors(run: Run) -> Iterator[tuple[str, Tensor]]:
+    for name, value in run.network.state_dict().items():
+        yield f"network/{name}", value
+    for name, value in run.mean.state_dict().items():
+        yield f"mean/{name}", value
+    for name, value in run.best.items():
+        yield f"best/{name}", value
+    for index, moments in run.optimiser.state_dict()["state"].items():
+        for name, value in moments.items():
+            yield f"optimiser/{index}/{name}", value
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split("/")
+        state.setdefault(int(index), {})[name] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,43 @@
+"""Networks by name, and the few facts that every network states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from emsr.errors import InputError
+from emsr.network.baselines import Bicubic
+from emsr.network.emsr import EMSR
+
+
+class Network(Protocol):
+    """What tiling needs to know of a network; all lengths in LR pixels along y and x."""
+
+    scale: int
+    multiple: int
+    halo: int
+    receptive_radius: int
+
+    def __call__(self, lr: Tensor) -> Tensor: ...
+
+
+NETWORKS: dict[str, Callable[..., Any]] = {
+    "emsr": EMSR,
+    "emsr-tiny": partial(
+        EMSR, features=16, blocks=1, residuals=2, refinements=2, heads=4, input_skip=True
+    ),
+    "bicubic": Bicubic,
+}
+
+
+def build(name: str, scale: int, options: dict[str, Any]) -> Any:
+    """The network called ``name``, with random weights from torch's current seed."""
+    if name not in NETWORKS:
+        raise InputError(f"no network is called {name!r}: choose one of {', '.join(NETWORKS)}")
+    try:
+        return NETWORKS[name](scale, **options)
+    except TypeError as error:
+        raise InputError(f"network {name!r} does not take these options: {error}") from None
