@@ -7,7 +7,7 @@ here. A recipe can be read from a TOML file in which every table and key is opti
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,3 +114,14 @@ def recipe_from(table: dict[str, Any]) -> Recipe:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"recipe key {where}: found {first['input']!r}; {first['msg']}") from None
+
+
+def with_changes(recipe: Recipe, **changes: Any) -> Recipe:
+    """``recipe`` with the given keys, at the top or in one of its tables, replaced where they are
+    not None; checked as a file would be."""
+    table = asdict(recipe)
+    for key, value in changes.items():
+        if value is not None:
+            places = [table, *(part for part in table.values() if isinstance(part, dict))]
+            next(place for place in places if key in place)[key] = value
+    return recipe_from(table)

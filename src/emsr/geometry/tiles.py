@@ -61,12 +61,10 @@ def plan(shape: Triple, tile: Triple, *, scale: int, halo: int, multiple: int) -
     if tile[1] % multiple or tile[2] % multiple:
         raise ValueError(f"tile {tile}: y and x must be multiples of {multiple}")
     starts = product(*(range(0, n, step) for n, step in zip(shape, tile, strict=True)))
-    return [_tile(start, shape, tile, scale, halo, multiple) for start in starts]
+    return [_tile((z, y, x), shape, tile, scale, halo, multiple) for z, y, x in starts]
 
 
-def _tile(
-    start: Triple, shape: Triple, tile: Triple, scale: int, halo: int, multiple: int
-) -> Tile:
+def _tile(start: Triple, shape: Triple, tile: Triple, scale: int, halo: int, multiple: int) -> Tile:
     z, y, x = (_clip(a, t, n) for a, t, n in zip(start, tile, shape, strict=True))
     core = Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
     y, x = (_grow(c, halo, multiple, n) for c, n in zip((y, x), shape[1:], strict=True))

@@ -12,7 +12,7 @@ def _ignore(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Listener:
-    """Two ears: ``progress(what, done, total, note)`` for counted work, ``say(line)`` for a fact."""
+    """``progress(what, done, total, note)`` hears counted work, ``say(line)`` hears a fact."""
 
     progress: Callable[[str, int, int, str], None] = _ignore
     say: Callable[[str], None] = _ignore

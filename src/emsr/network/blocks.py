@@ -39,6 +39,9 @@ class EdgePyramid(nn.Module):
     kernels are separable, and applied as such.
     """
 
+    pre_blur: Tensor
+    spline: Tensor
+
     def __init__(self, levels: int) -> None:
         super().__init__()
         self.levels = levels

@@ -1,4 +1,4 @@
-"""A model as one safetensors file, never a pickle: the weights, and a header that says all the rest.
+"""A model as one safetensors file, never a pickle: the weights, and a header that says the rest.
 
 The header is JSON under the key ``emsr`` of the file's metadata. It alone rebuilds the network and
 tells what it was trained on.
@@ -7,13 +7,13 @@ tells what it was trained on.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -48,7 +48,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, value: obj
     aside = path.with_name(path.name + ".partial")
     metadata = {key: json.dumps(value, sort_keys=True)}
     save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, aside, metadata)
-    os.replace(aside, path)
+    aside.replace(path)
 
 
 def load_tensors(path: Path, key: str, what: str) -> tuple[dict[str, Tensor], Any]:
@@ -82,8 +82,14 @@ def load_model(path: Path) -> tuple[Any, Header]:
     """
     tensors, value = load_tensors(path, "emsr", "model file")
     if value.pop("format", None) != FORMAT:
-        raise InputError(f"{path}: not model format {FORMAT}; train the model again, or update emsr")
-    header = Header(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+        raise InputError(
+            f"{path}: not model format {FORMAT}; train the model again, or update emsr"
+        )
+    try:
+        header = TypeAdapter(Header).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: damaged header, {first['loc']}: {first['msg']}") from None
     network = build(header.network, header.scale, header.network_options)
     load_weights(network, tensors, str(path))
     return network.eval(), header

@@ -6,6 +6,8 @@ bicubic interpolation of the input to the output, which the published wiring lac
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -95,7 +97,7 @@ class EMSR(nn.Module):
         self.scale, self.multiple, self.input_skip = scale, window, input_skip
         self.edges = EdgePyramid(edge_levels)
         self.head = conv3(1, features)
-        self.blocks = nn.ModuleList(
+        self.blocks: Iterable[EMSRBlock] = nn.ModuleList(  # type: ignore[assignment]
             EMSRBlock(features, residuals, refinements, heads, window, edge_levels)
             for _ in range(blocks)
         )
@@ -108,7 +110,7 @@ class EMSR(nn.Module):
     @property
     def receptive_radius(self) -> int:
         """The farthest LR pixel along y or x that an SR pixel depends on."""
-        body = [step for block in reversed(self.blocks) for step in block.reaches(self.edges)]
+        body = [step for block in self.blocks for step in block.reaches(self.edges)]
         # The last conv looks one HR pixel far, which is a neighbouring LR pixel at the border.
         steps = [1, 1, *body, 1]
         return max(_reach(p, steps, self.multiple) for p in range(self.multiple))

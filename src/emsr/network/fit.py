@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -42,12 +41,14 @@ class Run:
     step: int = 0
     best_step: int = 0
     best_psnr: float = -math.inf
+    seconds: float = 0.0
+    """Spent so far, over all sittings."""
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def start(network: torch.nn.Module, training: Training, device: torch.device) -> Run:
     """A run at step 0."""
-    network = network.to(device)
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
     optimiser = torch.optim.Adam(network.parameters(), lr=training.learning_rate)
     return Run(network, mean, optimiser, best=_copy(network))
@@ -73,11 +74,13 @@ def fit(
     cast = _autocast(training.precision, device)
     losses: list[float] = []
     note = ""
+    spent, began = run.seconds, time.monotonic()
     run.network.train()
     for step in range(run.step, training.steps):
         losses.append(_train_step(run, draw, training, seed, step, device, cast))
         run.step = step + 1
         if run.step % training.checkpoint_every == 0 or run.step == training.steps:
+            run.seconds = spent + time.monotonic() - began
             _checkpoint(run, validate, float(np.mean(losses)), training, folder)
             losses.clear()
             last = run.history[-1]
@@ -141,7 +144,7 @@ def _checkpoint(
             "loss": loss,
             "learning_rate": learning_rate(run.step - 1, training),
             "validation_psnr": psnr,
-            "time": time.time(),
+            "seconds": round(run.seconds, 1),
         }
     )
     save_state(run, folder)
@@ -162,11 +165,12 @@ def save_state(run: Run, folder: Path) -> None:
     """Write ``history.jsonl`` and, last, ``state.safetensors``: together they resume the run."""
     aside = folder / "history.jsonl.partial"
     aside.write_text("".join(json.dumps(line) + "\n" for line in run.history))
-    os.replace(aside, folder / "history.jsonl")
+    aside.replace(folder / "history.jsonl")
     value = {
         "step": run.step,
         "best_step": run.best_step,
         "best_psnr": run.best_psnr,
+        "seconds": run.seconds,
         "history": run.history,
     }
     save_tensors(folder / "state.safetensors", dict(_tensors(run)), "emsr-state", value)

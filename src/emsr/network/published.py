@@ -33,9 +33,7 @@ _IN_BLOCK = {
     "att.mlp.net.0": "self_attention.mlp.0",
     "att.mlp.net.3": "self_attention.mlp.2",
 }
-_BLOCK = re.compile(
-    r"BasicBlocks\.(\d+)\.(" + "|".join(map(re.escape, _IN_BLOCK)) + r")\.(.+)"
-)
+_BLOCK = re.compile(r"BasicBlocks\.(\d+)\.(" + "|".join(map(re.escape, _IN_BLOCK)) + r")\.(.+)")
 
 
 def published_to_emsr(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,296 @@
+"""The command line: the verbs, what they print, and what they exit with. Nothing else prints.
+
+Exit 0: done. 1: the user's input is at fault, said in one line on stderr. 2: wrong usage. 70: a bug
+of ours, its traceback in a file that is named. 130: interrupted. Jobs are imported inside their
+command, so that ``emsr --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from emsr.errors import InputError
+from emsr.recipe import Recipe, read_recipe, with_changes
+
+if TYPE_CHECKING:
+    from emsr.jobs.listener import Listener
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Electron-microscopy image super-resolution, trained without clean references.",
+)
+
+
+def _spacing(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        z, y, x = (float(part) for part in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: expected Z,Y,X in nm, such as 50,15,15") from None
+    if not all(0 < part < float("inf") for part in (z, y, x)):
+        raise typer.BadParameter(f"{text!r}: every spacing must be a positive number of nm")
+    return z, y, x
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a summary for machines on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the output.")]
+SpacingNm = Annotated[
+    str | None,
+    typer.Option("--spacing", metavar="Z,Y,X", help="Spacing in nm; overrides the file's."),
+]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", metavar="R.toml", help="Experiment settings.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of everything random.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory for all that the demo makes.")] = Path(
+        "emsr-demo"
+    ),
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """The whole route on data it makes itself; ends with the path of a report."""
+    from emsr.jobs.demo import demo as job
+
+    _run(lambda ears: job(out, overwrite=overwrite, listener=ears), quiet, as_json)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Directory for truth, HR, repeat and LR scans.")],
+    preset: Annotated[
+        Literal["white-matter", "neuropil"], typer.Option(help="Kind of tissue.")
+    ] = "white-matter",
+    shape: Annotated[tuple[int, int, int], typer.Option(metavar="Z Y X", help="HR voxels.")] = (
+        16,
+        384,
+        384,
+    ),
+    scale: Annotated[int, typer.Option(help="HR pixels along one LR pixel.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    spacing: SpacingNm = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """A phantom of brain tissue, scanned at LR and twice at HR, with its clean truth."""
+    from emsr.jobs.simulate import simulate as job
+
+    nm = _spacing(spacing)
+    _run(
+        lambda ears: job(
+            out, preset, shape, scale, seed, overwrite=overwrite, spacing_nm=nm, listener=ears
+        ),
+        quiet,
+        as_json,
+    )
+
+
+@app.command()
+def prepare(
+    hr: Annotated[Path, typer.Option(help="HR scan.")],
+    strategy: Annotated[
+        Literal["real", "synthetic", "denoised", "split"],
+        typer.Option(help="Where LR and HR come from (denoised, split: not in this version)."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="PAIRS.zarr", help="Pairs to write.")],
+    lr: Annotated[Path | None, typer.Option(help="LR scan, in register with the HR scan.")] = None,
+    scale: Annotated[int | None, typer.Option(help="HR pixels along one LR pixel.")] = None,
+    seed: Seed = None,
+    recipe: RecipeFile = None,
+    spacing: SpacingNm = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Pairs of LR and HR fields to learn from; refuses what does not match."""
+    from emsr.jobs.prepare import prepare as job
+
+    nm = _spacing(spacing)
+    _run(
+        lambda ears: job(
+            hr,
+            out,
+            strategy,
+            lr=lr,
+            scale=scale,
+            recipe=_recipe(recipe, seed=seed),
+            overwrite=overwrite,
+            spacing_nm=nm,
+            listener=ears,
+        ),
+        quiet,
+        as_json,
+    )
+
+
+@app.command()
+def train(
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.zarr")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Directory of the run.")],
+    network: Annotated[str | None, typer.Option(help="emsr, emsr-tiny, bicubic.")] = None,
+    loss: Annotated[Literal["l1", "l2"] | None, typer.Option(help="Distance.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    seed: Seed = None,
+    recipe: RecipeFile = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network on pairs; writes RUN/model.safetensors and RUN/history.jsonl."""
+    from emsr.jobs.train import train as job
+
+    _run(
+        lambda ears: job(
+            pairs,
+            out,
+            _recipe(recipe, network=network, loss=loss, steps=steps, seed=seed),
+            resume=resume,
+            device=device,
+            overwrite=overwrite,
+            listener=ears,
+        ),
+        quiet,
+        as_json,
+    )
+
+
+@app.command()
+def upscale(
+    lr: Annotated[Path, typer.Argument(metavar="INPUT", help="LR image, stack or volume.")],
+    model: Annotated[Path, typer.Option(help="Model file.")],
+    out: Annotated[Path, typer.Option(metavar="OUT.ome.zarr", help="OME-Zarr, or .tif.")],
+    device: Device = "auto",
+    precision: Annotated[
+        Literal["float32", "bf16"], typer.Option(help="Of the network's arithmetic.")
+    ] = "float32",
+    halo: Annotated[
+        int | None, typer.Option(min=0, help="LR pixels read around a tile; default: measured.")
+    ] = None,
+    recipe: RecipeFile = None,
+    spacing: SpacingNm = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """The SR volume, tile by tile; run again after any interruption, it goes on where it was."""
+    from emsr.jobs.upscale import upscale as job
+
+    nm = _spacing(spacing)
+    _run(
+        lambda ears: job(
+            lr,
+            model,
+            out,
+            upscaling=_recipe(recipe, halo_px=halo).upscaling,
+            device=device,
+            precision=precision,
+            spacing_nm=nm,
+            overwrite=overwrite,
+            listener=ears,
+        ),
+        quiet,
+        as_json,
+    )
+
+
+@app.command()
+def evaluate(
+    sr: Annotated[Path, typer.Option(help="SR volume.")],
+    reference: Annotated[Path, typer.Option(help="HR scan of the same field.")],
+    out: Annotated[Path, typer.Option(help="Directory for scores.json and report.html.")],
+    repeat: Annotated[Path | None, typer.Option(help="A second HR scan of the field.")] = None,
+    lr: Annotated[Path | None, typer.Option(help="LR scan: adds the scores of bicubic.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Clean truth (phantoms have one).")] = None,
+    fit_grey: Annotated[
+        bool, typer.Option("--fit-grey", help="Fit gain and offset to the reference first.")
+    ] = False,
+    spacing: SpacingNm = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Scores of an SR volume, and a report to look at."""
+    from emsr.jobs.evaluate import evaluate as job
+
+    nm = _spacing(spacing)
+    _run(
+        lambda ears: job(
+            sr,
+            reference,
+            out,
+            repeat=repeat,
+            lr=lr,
+            truth=truth,
+            spacing_nm=nm,
+            fit_grey=fit_grey,
+            overwrite=overwrite,
+            seed=seed,
+            listener=ears,
+        ),
+        quiet,
+        as_json,
+    )
+
+
+def _recipe(path: Path | None, **changes: Any) -> Recipe:
+    return with_changes(read_recipe(path) if path else Recipe(), **changes)
+
+
+def _run(job: Callable[[Listener], dict[str, Any]], quiet: bool, as_json: bool) -> None:
+    """Run a job with a progress line on stderr; print what it says, and its summary."""
+    from emsr.console import listening
+
+    with listening(quiet) as ears:
+        summary = job(ears)
+    lines = summary.pop("lines", [])
+    print(json.dumps(summary, allow_nan=False) if as_json else "\n".join(lines), flush=True)
+
+
+def main() -> None:
+    """The entry point of ``emsr``: one line and an exit code for whatever goes wrong."""
+    try:
+        app()
+    except InputError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was finished is kept, run the same command again", 130)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            _bug(error)
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}; check path and space", 1)
+    except Exception as error:
+        _bug(error)
+
+
+def _fail(message: str, code: int) -> None:
+    print("emsr: " + " ".join(message.split()), file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _bug(error: BaseException) -> None:
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="emsr-", suffix=".log", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    _fail(f"a bug of ours ({type(error).__name__}); please report it with {file.name}", 70)

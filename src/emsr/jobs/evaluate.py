@@ -1,0 +1,293 @@
+"""``emsr evaluate``: how good a super-resolved volume is, as ``scores.json`` and ``report.html``.
+
+Two passes over z, one slice of each volume in memory at a time: the first looks at the reference
+(and fits greys, if asked to), the second scores. Nothing is fitted, cropped or resampled unasked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emsr.errors import InputError
+from emsr.geometry.box import Box, Triple
+from emsr.jobs.listener import SILENT, Listener
+from emsr.network.emsr import interpolate
+from emsr.quality.greys import Survey, full_scale, least_squares, survey
+from emsr.quality.reference_free import check_repeat
+from emsr.quality.report import Slice, report_html
+from emsr.quality.scores import AGAINST, Marks, Scores
+from emsr.volumes.replacing import replacing
+from emsr.volumes.source import Volume, open_volume
+
+Planes = Callable[[int], np.ndarray]
+"""Gives slice z, ``(y, x)`` in float64."""
+
+SMALLEST_PX = 32
+SAMPLED_PIXELS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The opened volumes, checked to lie on one grid; ``scale`` is 1 without LR."""
+
+    sr: Volume
+    reference: Volume
+    repeat: Volume | None
+    truth: Volume | None
+    lr: Volume | None
+    scale: int
+
+
+def evaluate(
+    sr: str | Path,
+    reference: str | Path,
+    out: str | Path,
+    repeat: str | Path | None = None,
+    lr: str | Path | None = None,
+    truth: str | Path | None = None,
+    spacing_nm: tuple[float, float, float] | None = None,
+    fit_grey: bool = False,
+    overwrite: bool = False,
+    seed: int = 0,
+    listener: Listener = SILENT,
+) -> dict[str, Any]:
+    """Score the volume at ``sr`` against the one at ``reference``; write both files into ``out``.
+
+    ``repeat`` (a second scan of the reference's field) allows an estimate of the PSNR against the
+    unseen clean image; ``lr`` adds bicubic interpolation as the yardstick; ``truth`` adds scores
+    against it. ``spacing_nm`` (z, y, x) of the HR grid overrides the files'. With ``fit_grey`` gain
+    and offset of SR and bicubic are fitted to the reference by least squares first, and reported.
+    ``seed`` draws the bootstrap. Returns what stands in scores.json, and ``report``, its path.
+    Raises InputError for volumes that do not lie on one grid, contradict each other in spacing,
+    are constant or too small, or hold NaN; and for existing files without ``overwrite``.
+    """
+    given = {"sr": sr, "reference": reference, "repeat": repeat, "lr": lr, "truth": truth}
+    given = {name: path for name, path in given.items() if path is not None}
+    folder = _free_folder(Path(out), overwrite)
+    inputs = _open(given, spacing_nm)
+    _say(inputs, listener)
+    spacing = _common_spacing(inputs)
+    seen = _first_look(inputs)
+    data_range, why = full_scale(inputs.reference.dtype, seen)
+    fits = _fits(inputs) if fit_grey else {}
+    sources: dict[str, Planes] = {
+        name: partial(_fitted, plane, fits.get(name, (1.0, 0.0)))
+        for name, plane in _sources(inputs).items()
+    }
+    marks = _score(inputs, sources, data_range, listener)
+    pixel = _pixel(spacing)
+    scores: Scores = {
+        "inputs": {name: str(path) for name, path in given.items()},
+        "shape": list(inputs.reference.shape),
+        "spacing_nm": spacing and list(spacing),
+        "scale": inputs.scale if inputs.lr else None,
+        "data_range": data_range,
+        "data_range_reason": why,
+        "grey_fit": {k: {"gain": g, "offset": o} for k, (g, o) in fits.items()} or None,
+        "against": {k: v for k, v in AGAINST.items() if k != "truth" or inputs.truth},
+        **marks["sr"].scores(*pixel, seed),
+    }
+    if inputs.lr:
+        scores["bicubic"] = marks["bicubic"].scores(*pixel, seed)
+    page = report_html(scores, _shown(inputs, sources, fits))
+    # An old scores.json beside a new report would belong to something else.
+    (folder / "scores.json").unlink(missing_ok=True)
+    _write(folder / "report.html", page)
+    _write(folder / "scores.json", json.dumps(scores, indent=1, allow_nan=False) + "\n")
+    return {**scores, "report": str(folder / "report.html")}
+
+
+def _open(given: dict[str, Any], spacing_nm: tuple[float, float, float] | None) -> Inputs:
+    on_grid = {name: open_volume(path, spacing_nm) for name, path in given.items() if name != "lr"}
+    shape = on_grid["reference"].shape
+    if min(shape[1:]) < SMALLEST_PX:
+        raise InputError(
+            f"{given['reference']} has slices of (y, x) {shape[1:]}, scores need at least "
+            f"{SMALLEST_PX} x {SMALLEST_PX} pixels: give a larger field"
+        )
+    for name, volume in on_grid.items():
+        if volume.shape != shape:
+            raise InputError(
+                f"{given[name]} has shape {volume.shape}, the reference {given['reference']} "
+                f"{shape}: give volumes of the same field on the same grid"
+            )
+    scale = 1
+    low = None
+    if "lr" in given:
+        scale = _scale(open_volume(given["lr"]).shape, shape, given)
+        coarse = spacing_nm and (spacing_nm[0], spacing_nm[1] * scale, spacing_nm[2] * scale)
+        low = open_volume(given["lr"], coarse)
+    return Inputs(
+        on_grid["sr"], on_grid["reference"], on_grid.get("repeat"), on_grid.get("truth"), low, scale
+    )
+
+
+def _say(inputs: Inputs, listener: Listener) -> None:
+    """What the files' readers noticed, such as an overridden spacing."""
+    volumes = (inputs.sr, inputs.reference, inputs.repeat, inputs.truth, inputs.lr)
+    for volume in volumes:
+        for notice in getattr(volume, "notices", ()):
+            listener.say(notice)
+
+
+def _scale(lr: Triple, hr: Triple, given: dict[str, Any]) -> int:
+    """The integer with which LR's y and x become those of the reference; else InputError."""
+    scale = hr[1] // lr[1]
+    if scale < 1 or hr != (lr[0], lr[1] * scale, lr[2] * scale):
+        raise InputError(
+            f"{given['lr']} has shape {lr}, the reference {given['reference']} {hr}: expected the "
+            "same z, and y and x smaller by one integer: give the LR scan of the same field"
+        )
+    return scale
+
+
+def _common_spacing(inputs: Inputs) -> tuple[float, float, float] | None:
+    """The reference's spacing, else the first one stated; contradictions beyond 1 % are refused."""
+    stated = [
+        (v, v.spacing_nm)
+        for v in (inputs.reference, inputs.sr, inputs.repeat, inputs.truth)
+        if v is not None and v.spacing_nm is not None
+    ]
+    if inputs.lr and inputs.lr.spacing_nm:
+        z, y, x = inputs.lr.spacing_nm
+        stated.append((inputs.lr, (z, y / inputs.scale, x / inputs.scale)))
+    # The z spacing of a single slice says nothing about the grid.
+    first = 1 if inputs.reference.shape[0] == 1 else 0
+    for volume, spacing in stated[1:]:
+        pairs = zip(spacing[first:], stated[0][1][first:], strict=True)
+        if any(abs(a - b) > 0.01 * b for a, b in pairs):
+            name, expected = stated[0][0].name, stated[0][1]
+            divided = (
+                f" (its own, y and x divided by {inputs.scale})" if volume is inputs.lr else ""
+            )
+            raise InputError(
+                f"{volume.name} has spacing {spacing} nm{divided}, {name} {expected} nm: "
+                "they contradict each other, say which is right with --spacing Z,Y,X"
+            )
+    return stated[0][1] if stated else None
+
+
+def _first_look(inputs: Inputs) -> Survey:
+    """The first pass: greys of the reference, and whether the repeat is one."""
+    reference = inputs.reference
+    step = max(1, round((np.prod(reference.shape) / SAMPLED_PIXELS) ** 0.5))
+    planes = (_plane(reference, z) for z in range(reference.shape[0]))
+    seen = survey(planes, reference.name, step)
+    if inputs.repeat:
+        z = seen.liveliest
+        check_repeat(_plane(reference, z), _plane(inputs.repeat, z))
+    return seen
+
+
+def _sources(inputs: Inputs) -> dict[str, Planes]:
+    """What is scored, as functions that give slice z on the HR grid."""
+    sources: dict[str, Planes] = {"sr": partial(_plane, inputs.sr)}
+    if inputs.lr:
+        sources["bicubic"] = partial(_enlarged, inputs.lr, inputs.scale)
+    return sources
+
+
+def _fits(inputs: Inputs) -> dict[str, tuple[float, float]]:
+    """Gain and offset of each source that bring it closest to the reference."""
+    slices = range(inputs.reference.shape[0])
+    return {
+        name: least_squares((plane(z), _plane(inputs.reference, z)) for z in slices)
+        for name, plane in _sources(inputs).items()
+    }
+
+
+def _score(
+    inputs: Inputs, sources: dict[str, Planes], data_range: float, listener: Listener
+) -> dict[str, Marks]:
+    """The second pass: every slice of every source against all there is."""
+    marks = {name: Marks(data_range) for name in sources}
+    slices = inputs.reference.shape[0]
+    for z in range(slices):
+        reference = _plane(inputs.reference, z)
+        repeat = _plane(inputs.repeat, z) if inputs.repeat else None
+        truth = _plane(inputs.truth, z) if inputs.truth else None
+        for name, plane in sources.items():
+            marks[name].add(plane(z), reference, repeat, truth)
+        listener.progress("evaluate", z + 1, slices, "")
+    return marks
+
+
+def _pixel(spacing: tuple[float, float, float] | None) -> tuple[float | None, str]:
+    """Side of a pixel in nm; None, and why, where unknown or not square."""
+    if spacing is None:
+        return None, "no file states its spacing: give --spacing Z,Y,X in nm"
+    _, y, x = spacing
+    if abs(y - x) > 0.01 * x:
+        return None, f"pixels are not square (y {y:g} nm, x {x:g} nm): rings have no one size"
+    return x, ""
+
+
+def _shown(
+    inputs: Inputs, sources: dict[str, Planes], fits: dict[str, tuple[float, float]]
+) -> Slice:
+    """The middle slice of everything, in the reference's grey levels."""
+    z = inputs.reference.shape[0] // 2
+    lr = inputs.lr and partial(_nearest, inputs.lr, inputs.scale)
+    return Slice(
+        z=z,
+        sr=sources["sr"](z),
+        reference=_plane(inputs.reference, z),
+        lr=_fitted(lr, fits.get("bicubic", (1.0, 0.0)), z) if lr else None,
+        bicubic=sources["bicubic"](z) if inputs.lr else None,
+        truth=_plane(inputs.truth, z) if inputs.truth else None,
+        scale=inputs.scale,
+    )
+
+
+def _plane(volume: Volume, z: int) -> np.ndarray:
+    """Slice z as float64 ``(y, x)``; NaN is refused with the volume's name."""
+    _, height, width = volume.shape
+    plane = volume.read(Box((z, 0, 0), (z + 1, height, width)))[0].astype(np.float64)
+    if not np.isfinite(plane).all():
+        raise InputError(
+            f"{volume.name} holds NaN or infinite values in slice {z}, scores need finite greys: "
+            "replace them or crop the volume"
+        )
+    return plane
+
+
+def _enlarged(lr: Volume, scale: int, z: int) -> np.ndarray:
+    """Bicubic interpolation of slice z, not clipped: it may overshoot the greys of LR."""
+    batch = torch.from_numpy(_plane(lr, z))[None, None]
+    return interpolate(batch, scale)[0, 0].numpy()
+
+
+def _nearest(lr: Volume, scale: int, z: int) -> np.ndarray:
+    return _plane(lr, z).repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def _fitted(plane: Planes, fit: tuple[float, float], z: int) -> np.ndarray:
+    gain, offset = fit
+    return gain * plane(z) + offset
+
+
+def _free_folder(out: Path, overwrite: bool) -> Path:
+    """The output folder, made if need be; refused where results would be overwritten unasked."""
+    for path in (out / "scores.json", out / "report.html"):
+        if path.exists() and not overwrite:
+            raise InputError(f"{path} exists already: choose another --out or give --overwrite")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be made a folder for the report: {error.strerror}"
+        ) from None
+    return out
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

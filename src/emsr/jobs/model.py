@@ -1,0 +1,92 @@
+"""A trained model in use: grey values in, grey values out, tile by tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emsr.errors import InputError
+from emsr.geometry.tiles import Tile, plan, tile_shape
+from emsr.network.checkpoint import Header, load_model
+from emsr.recipe import Upscaling
+from emsr.volumes.intensity import Intensity
+from emsr.volumes.source import Volume, array_volume
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with what its model file says of it."""
+
+    network: Any
+    header: Header
+    device: torch.device
+    precision: str = "float32"
+
+    def upscale(self, array: np.ndarray) -> np.ndarray:
+        """SR of one LR image ``(y, x)`` or a stack ``(z, y, x)`` in grey values.
+
+        Returns the same axes with y and x times the scale, in the dtype and grey scale of the HR
+        data the model was trained on; saturates where that dtype ends.
+        """
+        array = np.asarray(array)
+        volume = array_volume(array, self.header.lr_spacing_nm, "array")
+        tiles = self.plan(volume, Upscaling())
+        z, y, x = volume.shape
+        sr = np.empty((z, y * self.header.scale, x * self.header.scale), self.header.dtype)
+        for tile in tiles:
+            sr[tile.write.slices], _ = self.compute(volume, tile)
+        return sr[0] if array.ndim == 2 else sr
+
+    def plan(self, volume: Volume, upscaling: Upscaling) -> list[Tile]:
+        """How this network is run over ``volume``."""
+        multiple = self.network.multiple
+        halo = self.network.halo if upscaling.halo_px is None else upscaling.halo_px
+        tile = tile_shape(volume.shape, upscaling.tile_px, multiple)
+        return plan(volume.shape, tile, scale=self.header.scale, halo=halo, multiple=multiple)
+
+    def compute(self, volume: Volume, tile: Tile) -> tuple[np.ndarray, int]:
+        """The SR grey values of one tile, and how many of them were clipped."""
+        lr = volume.read(tile.read)
+        if not np.isfinite(lr).all():
+            first = tile.read.start[0] + int(np.argwhere(~np.isfinite(lr))[0][0])
+            raise InputError(
+                f"{volume.name}: slice {first} holds values that are not numbers; "
+                "replace them before upscaling"
+            )
+        slices = [self._slice(plane)[tile.crop.slices[1:]] for plane in lr]
+        return Intensity(*self.header.hr_window).to_grey(np.stack(slices), self.header.dtype)
+
+    def _slice(self, plane: np.ndarray) -> np.ndarray:
+        unit = Intensity(*self.header.lr_window).to_unit(plane)
+        lr = torch.from_numpy(unit)[None, None].to(self.device)
+        cast = torch.bfloat16 if self.precision == "bf16" else None
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, cast, enabled=cast is not None),
+        ):
+            return self.network(lr)[0, 0].float().cpu().numpy()
+
+
+def load(path: str | Path, device: str = "auto", precision: str = "float32") -> Model:
+    """The model in a model file, ready to use on ``device`` (``cpu``, ``cuda``, ``auto``)."""
+    network, header = load_model(Path(path))
+    where = choose_device(device)
+    network = network.to(where).to(memory_format=torch.channels_last)
+    return Model(network, header, where, precision)
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device called ``name``; ``auto`` is the GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device {name!r}: expected cpu, cuda, cuda:N or auto") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {name!r}: this torch sees no GPU; use --device cpu")
+    return device

@@ -1,0 +1,127 @@
+"""The verb ``prepare``: scans in, pairs in register out, or a refusal that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from emsr.errors import InputError
+from emsr.jobs.listener import SILENT, Listener
+from emsr.pairs.publish import check_target
+from emsr.pairs.register import common_scale
+from emsr.pairs.scans import Prepared, Request, scaled_spacing
+from emsr.pairs.store import SlicePair, is_pairs, write_pairs
+from emsr.pairs.strategies import NEEDS_LR, strategy_named
+from emsr.recipe import Recipe
+from emsr.volumes.source import open_volume
+from emsr.volumes.spacing import Spacing
+from emsr.volumes.volume import Volume
+
+SYNTHETIC_SCALE = 3
+
+
+def prepare(
+    hr: str | Path,
+    out: str | Path,
+    strategy: str,
+    lr: str | Path | None = None,
+    scale: int | None = None,
+    recipe: Recipe = Recipe(),
+    seed: int | None = None,
+    overwrite: bool = False,
+    spacing_nm: Spacing = None,
+    calibrate: str | Path | None = None,
+    listener: Listener = SILENT,
+) -> dict[str, Any]:
+    """Make pairs by ``strategy`` (``real`` or ``synthetic``) and store them at ``out``.
+
+    ``scale`` None is read off the shapes (``real``) or 3 (``synthetic``); ``seed`` None takes the
+    recipe's; ``spacing_nm`` is the HR scan's (z, y, x) and overrides the files'. Returns the
+    summary of DESIGN: ``pairs`` (LR slices), ``refused`` (slices left out), ``residual_px_rms`` and
+    ``shift_px`` (HR pixels; None, with a ``reason``, where nothing was measured), ``scale`` and
+    more. InputError for scans that do not make pairs, with nothing left at ``out``.
+    """
+    chosen = strategy_named(strategy)
+    if calibrate is not None:
+        raise InputError("--calibrate is not available yet: leave it out")
+    if strategy in NEEDS_LR and lr is None:
+        raise InputError(f"the strategy {strategy} pairs two scans: give the LR scan with --lr")
+    check_target(Path(out), overwrite, is_pairs)
+    if strategy not in NEEDS_LR and lr is not None:
+        listener.say(f"the strategy {strategy} makes LR from HR: {lr} is not used")
+        lr = None
+    hr_volume, lr_volume, scale = _scans(hr, lr, scale, spacing_nm, listener)
+    prepared = chosen(
+        Request(
+            hr=hr_volume,
+            lr=lr_volume,
+            scale=scale,
+            degradation=recipe.degradation,
+            seed=recipe.seed if seed is None else seed,
+            tick=lambda done, total: listener.progress("measuring slices", done, total, ""),
+        )
+    )
+    for line in (*prepared.remarks, *prepared.facts.warnings):
+        listener.say(line)
+    write_pairs(
+        out,
+        prepared.facts,
+        _counted(prepared, listener),
+        lr_shape=prepared.lr_shape,
+        lr_dtype=prepared.lr_dtype,
+        hr_shape=prepared.hr_shape,
+        overwrite=overwrite,
+    )
+    return _summary(prepared)
+
+
+def _scans(
+    hr: str | Path,
+    lr: str | Path | None,
+    scale: int | None,
+    spacing_nm: Spacing,
+    listener: Listener,
+) -> tuple[Volume, Volume | None, int]:
+    """The HR scan, the LR scan where there is one, and the scale between them."""
+    hr_volume = open_volume(hr, spacing_nm)
+    if lr is None:
+        _say_notices(listener, hr_volume)
+        return hr_volume, None, SYNTHETIC_SCALE if scale is None else scale
+    lr_volume = open_volume(lr)
+    scale = common_scale(lr_volume, hr_volume, scale)
+    if spacing_nm is not None:
+        lr_volume = open_volume(lr, scaled_spacing(spacing_nm, scale))
+    _say_notices(listener, hr_volume, lr_volume)
+    return hr_volume, lr_volume, scale
+
+
+def _say_notices(listener: Listener, *volumes: Volume) -> None:
+    for volume in volumes:
+        for line in volume.notices:
+            listener.say(line)
+
+
+def _counted(prepared: Prepared, listener: Listener) -> Iterator[SlicePair]:
+    """The slices of ``prepared``, with their progress told."""
+    for done, pair in enumerate(prepared.slices, start=1):
+        yield pair
+        listener.progress("writing pairs", done, prepared.hr_shape[0], "")
+
+
+def _summary(prepared: Prepared) -> dict[str, Any]:
+    facts = prepared.facts
+    residual = facts.measured.get("residual_px_rms")
+    in_register = "LR is made from HR and in register by construction: nothing to measure"
+    return {
+        "strategy": facts.strategy,
+        "scale": facts.scale,
+        "pairs": prepared.lr_shape[0],
+        "refused": prepared.refused,
+        "residual_px_rms": residual,
+        "shift_px": facts.measured.get("shift_px"),
+        "noise_correlation": facts.noise_correlation,
+        "assumption": facts.assumption,
+        "warnings": list(facts.warnings),
+        "reason": in_register if residual is None else None,
+    }

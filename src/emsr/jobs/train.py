@@ -1,0 +1,195 @@
+"""``emsr train``: pairs in, a model file out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emsr.errors import InputError
+from emsr.jobs.listener import SILENT, Listener
+from emsr.jobs.model import choose_device
+from emsr.network.checkpoint import Header, load_model, save_model
+from emsr.network.emsr import interpolate
+from emsr.network.fit import Run, fit, load_state, start
+from emsr.network.named import build
+from emsr.pairs.patches import draw_batch
+from emsr.pairs.split import split_rows
+from emsr.pairs.store import Pairs, in_memory, open_pairs
+from emsr.recipe import Recipe
+
+MODEL = "model.safetensors"
+VALIDATION_BUDGET_PX = 400_000
+"""LR pixels that one validation looks at, at most."""
+
+
+def train(
+    pairs: str | Path,
+    out: str | Path,
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    listener: Listener = SILENT,
+) -> dict[str, Any]:
+    """Train ``recipe.network`` on the pairs and write ``out/model.safetensors``,
+    ``out/history.jsonl`` and, for ``resume``, ``out/state.safetensors``.
+
+    The kept weights are the running mean that scored best on the validation field. Returns steps,
+    seconds, validation_psnr and bicubic_psnr (dB, against the noisy reference of that field).
+    """
+    source = open_pairs(pairs)
+    for warning in source.warnings:
+        listener.say(f"warning: {warning}")
+    folder = Path(out)
+    identity = {"pairs": _facts_hash(source), "recipe": asdict(recipe)}
+    if _claim(folder, identity, resume, overwrite):
+        listener.say(f"{folder} is finished; nothing to do")
+        return _report(load_model(folder / MODEL)[1].summary, folder)
+    material = in_memory(source)
+    network = _network(recipe, material.scale)
+    summary: dict[str, Any] = {"network": recipe.network, "steps": 0}
+    if any(True for _ in network.parameters()):
+        run = start(network, recipe.training, choose_device(device))
+        if (folder / "state.safetensors").exists():
+            load_state(run, folder)
+            listener.say(f"going on at step {run.step} of {recipe.training.steps}")
+        summary = _fit(run, material, recipe, folder, listener)
+        network.load_state_dict(run.best)
+    save_model(folder / MODEL, network, _header(material, recipe, summary, pairs))
+    return _report(summary, folder)
+
+
+def _claim(folder: Path, identity: dict[str, Any], resume: bool, overwrite: bool) -> bool:
+    """Make ``folder`` this run's own; whether the run is finished already."""
+    note = folder / "run.json"
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose a directory for the run")
+    occupied = folder.exists() and any(folder.iterdir())
+    if occupied and not note.is_file():
+        raise InputError(f"{folder} holds other files: choose an empty or a new directory")
+    if occupied and resume:
+        if json.loads(note.read_text()) != json.loads(json.dumps(identity)):
+            raise InputError(
+                f"{folder} is a run on other pairs or with another recipe: give the same ones to "
+                "--resume, or choose another --out"
+            )
+        return (folder / MODEL).exists()
+    if occupied and not overwrite:
+        raise InputError(f"{folder} holds a run: --resume goes on with it, --overwrite replaces it")
+    if occupied:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(identity, sort_keys=True))
+    return False
+
+
+def _report(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+    model = str(folder / MODEL)
+    lines = [f"model: {model}"]
+    if "validation_psnr" in summary:
+        lines.append(
+            f"validation PSNR against the noisy reference: {summary['validation_psnr']:.2f} dB at "
+            f"step {summary['best_step']} (bicubic: {summary['bicubic_psnr']:.2f} dB)"
+        )
+    return {**summary, "model": model, "lines": lines}
+
+
+def _fit(
+    run: Run, pairs: Pairs, recipe: Recipe, folder: Path, listener: Listener
+) -> dict[str, Any]:
+    training = recipe.training
+    multiple = getattr(run.network, "multiple", 1)
+    rows, held_out = split_rows(
+        pairs.lr.shape[1], training.validation_fraction, training.guard_px, multiple
+    )
+    lr, hr = validation_field(pairs, held_out)
+    bicubic = _psnr(interpolate(lr, pairs.scale), hr)
+    fit(
+        run,
+        lambda step: draw_batch(pairs, rows, training.patch_px, training.batch, recipe.seed, step),
+        lambda network: _validate(network, lr, hr),
+        training,
+        recipe.seed,
+        folder,
+        lambda step, note: listener.progress("train", step, training.steps, note),
+    )
+    return {
+        "network": recipe.network,
+        "parameters": sum(p.numel() for p in run.network.parameters()),
+        "steps": run.step,
+        "best_step": run.best_step,
+        "seconds": round(run.seconds, 1),
+        "validation_psnr": run.best_psnr,
+        "bicubic_psnr": bicubic,
+        "validation_rows": [held_out.start, held_out.stop],
+    }
+
+
+def validation_field(pairs: Pairs, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
+    """LR ``(b, 1, y, x)`` and HR ``(b, 1, s*y, s*x)`` of the held-out rows in network units: as
+    many slices, evenly spread, as the budget allows."""
+    s = pairs.scale
+    height, width = rows.stop - rows.start, min(pairs.lr.shape[2], 512)
+    count = int(np.clip(VALIDATION_BUDGET_PX // (height * width), 1, pairs.lr.shape[0]))
+    chosen = np.linspace(0, pairs.lr.shape[0] - 1, count).round().astype(int)
+    lr = np.asarray(pairs.lr)[chosen, rows, :width]
+    hr = np.asarray(pairs.hr)[pairs.hr_slice[chosen], s * rows.start : s * rows.stop, : s * width]
+    units = (pairs.lr_window.to_unit(lr), pairs.hr_window.to_unit(hr))
+    return torch.from_numpy(units[0])[:, None], torch.from_numpy(units[1])[:, None]
+
+
+def _validate(network: torch.nn.Module, lr: torch.Tensor, hr: torch.Tensor) -> float:
+    """PSNR in dB of one unit of range against the noisy HR of the held-out field."""
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    with torch.inference_mode():
+        sr = torch.cat([network(plane[None].to(device)).cpu() for plane in lr])
+    network.train(training)
+    return _psnr(sr, hr)
+
+
+def _psnr(sr: torch.Tensor, hr: torch.Tensor) -> float:
+    return float(-10 * torch.log10((sr.double() - hr.double()).square().mean()))
+
+
+def _network(recipe: Recipe, scale: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return build(recipe.network, scale, recipe.network_options)
+
+
+def _facts_hash(pairs: Pairs) -> str:
+    """Which pairs these are: what they say of themselves, hashes of the scans included."""
+    facts = {k: repr(v) for k, v in vars(pairs).items() if k not in ("lr", "hr", "hr_slice")}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _header(pairs: Pairs, recipe: Recipe, summary: dict[str, Any], path: str | Path) -> Header:
+    return Header(
+        network=recipe.network,
+        network_options=recipe.network_options,
+        scale=pairs.scale,
+        lr_window=(pairs.lr_window.low, pairs.lr_window.high),
+        hr_window=(pairs.hr_window.low, pairs.hr_window.high),
+        dtype=pairs.hr_dtype,
+        lr_spacing_nm=pairs.lr_spacing_nm,
+        hr_spacing_nm=pairs.hr_spacing_nm,
+        recipe=asdict(recipe),
+        trained_on={
+            "pairs": Path(path).name,
+            "strategy": pairs.strategy,
+            "assumption": pairs.assumption,
+            "noise_correlation": pairs.noise_correlation,
+            "scans": list(pairs.provenance),
+        },
+        summary=summary,
+    )

@@ -1,0 +1,186 @@
+"""The strategy ``real``: an acquired LR scan and an acquired HR scan of one field, in register.
+
+Knows what must hold for such a pair and measures it slice by slice; moves no pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emsr.errors import InputError
+from emsr.microscope import stages
+from emsr.pairs import align, noise
+from emsr.pairs.register import common_scale, common_spacing
+from emsr.pairs.scans import (
+    Prepared,
+    Request,
+    check_field,
+    checked_slices,
+    grey_range,
+    new_digest,
+    provenance,
+    read_slice,
+)
+from emsr.pairs.store import Facts, SlicePair
+from emsr.volumes.intensity import Intensity
+from emsr.volumes.volume import Volume
+
+ASSUMPTION = (
+    "LR and HR are scans of their own: the noise of the input is taken as independent of the noise "
+    "of the target. Checked by the correlation of the finest detail (second differences) of LR and "
+    "area-averaged HR, an upper bound, since structure as fine as a pixel counts too."
+)
+SMALLEST_LIKENESS = 0.4
+"""Correlation of an LR slice with its HR slice; fields of 64 pixels that show different places
+reach 0.3, very noisy scans of the same place stay above 0.7."""
+LARGEST_RESIDUAL_PX = 1.0
+LARGEST_NOISE_CORRELATION = 0.5
+
+
+@dataclass(frozen=True)
+class SlicePairMeasures:
+    """What one LR slice and its HR slice say about one another."""
+
+    z: int
+    likeness: float
+    shift_px: np.ndarray
+    """(y, x) in HR pixels: where HR would have to be moved to lie on LR."""
+    grey: np.ndarray
+    noise: np.ndarray
+    hr_range: tuple[float, float]
+
+
+def real(request: Request) -> Prepared:
+    """Pairs of the slices of ``request.lr`` and ``request.hr`` that show the same field.
+
+    InputError where the grids or spacings do not match, a value is not finite, or no slice of the
+    two scans shows the same field.
+    """
+    if request.lr is None:
+        raise InputError("the strategy real pairs two scans: give the LR scan with --lr")
+    lr, hr = request.lr, request.hr
+    scale = common_scale(lr, hr, request.scale)
+    check_field(lr.shape, lr.name)
+    lr_spacing, hr_spacing, remarks = common_spacing(lr, hr, scale)
+    digests = new_digest(), new_digest()
+    every = list(_measure(request, lr, scale, digests))
+    constant = [z for z, measures in enumerate(every) if measures is None]
+    measured = [measures for measures in every if measures is not None]
+    kept = [m for m in measured if m.likeness >= SMALLEST_LIKENESS]
+    if not kept:
+        raise InputError(_nothing_alike(lr, hr, measured))
+    unlike = [m.z for m in measured if m.likeness < SMALLEST_LIKENESS]
+    hr_window = Intensity(*np.median([m.hr_range for m in kept], axis=0).tolist())
+    gain, offset = align.grey_relation(np.sum([m.grey for m in kept], axis=0))
+    correlation = noise.noise_correlation(np.mean([m.noise for m in kept], axis=0))
+    numbers = _numbers(kept) | {"grey_gain": gain, "grey_offset": offset}
+    facts = Facts(
+        strategy="real",
+        scale=scale,
+        lr_spacing_nm=lr_spacing,
+        hr_spacing_nm=hr_spacing,
+        lr_window=Intensity(gain * hr_window.low + offset, gain * hr_window.high + offset),
+        hr_window=hr_window,
+        hr_dtype=np.dtype(hr.dtype).name,
+        assumption=ASSUMPTION,
+        noise_correlation=correlation,
+        measured=numbers | {"refused_constant": constant, "refused_unlike": unlike},
+        warnings=_warnings(numbers["residual_px_rms"], correlation, len(unlike), len(every)),
+        provenance=(provenance(lr, "lr", digests[0]), provenance(hr, "hr", digests[1])),
+        recipe={},
+        seed=request.seed,
+    )
+    return Prepared(
+        facts=facts,
+        slices=_slices(lr, hr, [m.z for m in kept]),
+        lr_shape=(len(kept), *lr.shape[1:]),
+        lr_dtype=np.dtype(lr.dtype),
+        hr_shape=(len(kept), *hr.shape[1:]),
+        refused=len(every) - len(kept),
+        remarks=remarks,
+    )
+
+
+def _measure(
+    request: Request, lr: Volume, scale: int, digests: tuple[Any, Any]
+) -> Iterator[SlicePairMeasures | None]:
+    """Measures of each slice; None where LR or HR is constant."""
+    planes = zip(
+        checked_slices(lr, digests[0]), checked_slices(request.hr, digests[1]), strict=True
+    )
+    for z, (lr_plane, hr_plane) in enumerate(planes):
+        flat = lr_plane.min() == lr_plane.max() or hr_plane.min() == hr_plane.max()
+        yield None if flat else measure_slice(z, lr_plane, hr_plane, scale)
+        request.tick(z + 1, lr.shape[0])
+
+
+def measure_slice(z: int, lr: np.ndarray, hr: np.ndarray, scale: int) -> SlicePairMeasures:
+    """Everything measured on one LR slice (y, x) and its HR slice (s*y, s*x)."""
+    hr_mean = stages.sample_area(hr, scale)
+    return SlicePairMeasures(
+        z=z,
+        likeness=align.likeness(lr, hr_mean),
+        shift_px=align.residual_shift(lr, hr_mean) * scale,
+        grey=align.grey_moments(lr, hr_mean),
+        noise=noise.noise_moments(lr, hr_mean),
+        hr_range=grey_range(hr),
+    )
+
+
+def _numbers(kept: list[SlicePairMeasures]) -> dict[str, Any]:
+    shifts = np.array([m.shift_px for m in kept])
+    sigma = np.sqrt(np.mean([m.noise for m in kept], axis=0)[:2])
+    return {
+        "slices": [m.z for m in kept],
+        "likeness": [m.likeness for m in kept],
+        "slice_shift_px": shifts.tolist(),
+        "shift_px": shifts.mean(axis=0).tolist(),
+        "residual_px_rms": float(np.sqrt(np.mean(np.sum(shifts**2, axis=1)))),
+        "lr_noise_sigma": float(sigma[0]),
+        "hr_mean_noise_sigma": float(sigma[1]),
+    }
+
+
+def _warnings(
+    residual_px: float, correlation: float | None, unlike: int, slices: int
+) -> tuple[str, ...]:
+    found = []
+    if unlike:
+        found.append(
+            f"{unlike} of {slices} slices do not show the same field in both scans (correlation "
+            f"below {SMALLEST_LIKENESS}) and are left out"
+        )
+    if residual_px > LARGEST_RESIDUAL_PX:
+        found.append(
+            f"LR and HR are {residual_px:.1f} HR pixels (rms) out of register, at most "
+            f"{LARGEST_RESIDUAL_PX:g} is expected: the network will learn the shift or blur it"
+        )
+    if correlation is not None and correlation > LARGEST_NOISE_CORRELATION:
+        found.append(
+            f"the finest detail of LR and HR correlates by {correlation:.2f}: either both resolve "
+            f"structure of one LR pixel, or LR was made from HR and they share their noise"
+        )
+    return tuple(found)
+
+
+def _nothing_alike(lr: Volume, hr: Volume, measured: list[SlicePairMeasures]) -> str:
+    if not measured:
+        return (
+            f"{lr.name}, {hr.name}: every slice is constant in one of them, nothing to learn from"
+        )
+    best = max(m.likeness for m in measured)
+    inverted = min(m.likeness for m in measured) < -SMALLEST_LIKENESS
+    advice = "invert the contrast of one" if inverted else "bring scans of one field into register"
+    return (
+        f"{lr.name} and {hr.name} show the same field in none of {lr.shape[0]} slices (correlation "
+        f"{best:.2f} at best, {SMALLEST_LIKENESS} is needed): {advice}"
+    )
+
+
+def _slices(lr: Volume, hr: Volume, kept: list[int]) -> Iterator[SlicePair]:
+    for z in kept:
+        yield read_slice(hr, z), [read_slice(lr, z)]

@@ -1,0 +1,20 @@
+"""NumPy's NPY files, memory-mapped. No spacing, no pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from emsr.errors import InputError
+from emsr.volumes.volume import StoredVolume, array_volume
+
+
+def open_npy(path: Path) -> StoredVolume:
+    """A (y, x) or (z, y, x) array; only what is read is loaded."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read as NPY: {reason}; save it again") from error
+    return array_volume(array, None, str(path))

@@ -1,0 +1,236 @@
+"""The SR output: an OME-Zarr 0.5 image with a pyramid, one shard the unit of work and of restart.
+
+    create -> write_box (level 0, in any order) -> build_shard (level 1, 2, ...) -> finish
+
+Until ``finish`` the root carries no image metadata, so no reader takes it for an image. A shard
+is written whole, under a temporary name, and renamed: if it exists, it is complete. Nothing that
+is stored depends on time, host or order. The ``run`` that the store remembers is not interpreted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+from zarr.core.array import ArrayConfigParams
+
+from emsr.errors import InputError
+from emsr.geometry.box import Box, Triple
+from emsr.volumes.pyramid import (
+    Level,
+    block_mean,
+    downsample_plan,
+    finer_box,
+    level_boxes,
+)
+from emsr.volumes.replacing import replacing
+from emsr.volumes.spacing import Spacing
+
+UNFINISHED, FINISHED = "unfinished", "finished"
+_AXES = ("z", "y", "x")
+_ALL_SHARDS: ArrayConfigParams = {"write_empty_chunks": True}  # a shard of zeros must exist, or it is never done
+_ZSTD_LEVEL = 3
+
+
+def create(
+    path: str | Path,
+    shape: Triple,
+    dtype: np.dtype | type | str,
+    spacing_nm: Spacing,
+    chunk: Triple,
+    shard: Triple,
+    run: dict[str, Any],
+    *,
+    coarsest_px: int,
+) -> None:
+    """Lay out an unfinished store at ``path``, all levels empty, in one rename.
+
+    ``run`` (JSON-able; tuples come back as lists) identifies the run, for ``read_state``. Levels are added until y and x
+    are at most ``coarsest_px``. InputError where something is at ``path`` already.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path} exists: choose another name or give --overwrite")
+    levels = downsample_plan(shape, spacing_nm, coarsest_px)
+    state = {
+        "state": UNFINISHED,
+        "run": run,
+        "spacing_nm": None if spacing_nm is None else list(spacing_nm),
+        "levels": [list(level.factor) for level in levels],
+    }
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        for number, level in enumerate(levels):
+            _create_array(partial / str(number), level, np.dtype(dtype), chunk, shard)
+        _write_root(partial, {"emsr": state})
+        partial.rename(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _create_array(place: Path, level: Level, dtype: np.dtype, chunk: Triple, shard: Triple) -> None:
+    zarr.create_array(
+        store=str(place),
+        shape=level.shape,
+        dtype=dtype,
+        chunks=chunk,
+        shards=shard,
+        compressors=ZstdCodec(level=_ZSTD_LEVEL),
+        fill_value=0,
+        dimension_names=_AXES,
+        config=_ALL_SHARDS,
+    )
+
+
+def read_state(path: str | Path) -> dict[str, Any] | None:
+    """The store's ``state`` and ``run``; None where nothing is at ``path``.
+
+    InputError where something else is there.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    try:
+        state = json.loads((path / "zarr.json").read_text())["attributes"]["emsr"]
+        _ = state["state"], state["run"], state["spacing_nm"], state["levels"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path} exists and was not written by emsr: choose another name or give --overwrite"
+        ) from None
+    return state
+
+
+def open_level(path: str | Path, level: int) -> zarr.Array:
+    """The (z, y, x) array of a level, to write shards to."""
+    return zarr.open_array(str(Path(path) / str(level)), mode="r+", config=_ALL_SHARDS)
+
+
+def write_box(array: zarr.Array, box: Box, values: np.ndarray) -> None:
+    """Write whole shards. ValueError where ``box`` cuts through one: each has a single writer."""
+    _refuse_unaligned(array, box)
+    if values.shape != box.shape or values.dtype != array.dtype:
+        raise ValueError(
+            f"{values.shape} {values.dtype} for a box of {box.shape}, {array.dtype} expected"
+        )
+    array[box.slices] = values
+
+
+def is_written(array: zarr.Array, box: Box) -> bool:
+    """Whether every shard of ``box`` is on disk, and so complete."""
+    _refuse_unaligned(array, box)
+    shards = (
+        range(a // s, -(-b // s))
+        for a, b, s in zip(box.start, box.stop, _shard(array), strict=True)
+    )
+    root = Path(array.store.root) / array.path  # type: ignore[attr-defined]
+    keys = (array.metadata.encode_chunk_key(index) for index in product(*shards))
+    return all((root / key).is_file() for key in keys)
+
+
+def build_shard(path: str | Path, level: int, box: Box) -> None:
+    """Write one shard of ``level`` (1, 2, ...) as the area average of the level below.
+
+    Every shard of the level below that it covers must have been written.
+    """
+    coarse, fine = open_level(path, level), open_level(path, level - 1)
+    factors = _levels(path)
+    z, y, x = (a // b for a, b in zip(factors[level], factors[level - 1], strict=True))
+    read = finer_box(box, (z, y, x), _triple(fine.shape))
+    write_box(coarse, box, block_mean(np.asarray(fine[read.slices]), (z, y, x)))
+
+
+def level_count(path: str | Path) -> int:
+    """How many levels the store has."""
+    return len(_levels(path))
+
+
+def shard_boxes(path: str | Path, level: int) -> list[Box]:
+    """The boxes to write at a level, one for each shard."""
+    array = open_level(path, level)
+    return level_boxes(_triple(array.shape), _shard(array))
+
+
+def finish(path: str | Path) -> None:
+    """Make the store an OME-Zarr image, in one rename; what a killed run left over is removed.
+
+    ValueError where a shard is missing. Doing it again changes nothing.
+    """
+    path = Path(path)
+    state = _state(path)
+    for level in range(len(state["levels"])):
+        array = open_level(path, level)
+        for box in shard_boxes(path, level):
+            if not is_written(array, box):
+                raise ValueError(f"{path} level {level}: the shard at {box.start} is not written")
+    for leftover in path.rglob("*.partial"):
+        leftover.unlink()
+    image = _image(state["levels"], state["spacing_nm"])
+    _write_root(path, {"ome": image, "emsr": {**state, "state": FINISHED}})
+
+
+def _image(levels: list[list[int]], spacing_nm: list[float] | None) -> dict[str, Any]:
+    """NGFF 0.5 image metadata: https://ngff.openmicroscopy.org/0.5/#multiscale-md."""
+    unit = {} if spacing_nm is None else {"unit": "nanometer"}
+    base = np.asarray(spacing_nm or (1.0, 1.0, 1.0), dtype=float)
+    multiscale = {
+        "name": "sr",  # not the folder's name: equal runs are to be equal bytes
+        "axes": [{"name": axis, "type": "space", **unit} for axis in _AXES],
+        "datasets": [
+            {"path": str(number), "coordinateTransformations": _placement(base, np.array(factor))}
+            for number, factor in enumerate(levels)
+        ],
+        "type": "mean",
+    }
+    return {"version": "0.5", "multiscales": [multiscale]}
+
+
+def _placement(base: np.ndarray, factor: np.ndarray) -> list[dict[str, Any]]:
+    """Scale of a level, and the centre of its first voxel: areas are aligned, not centres."""
+    return [
+        {"type": "scale", "scale": (base * factor).tolist()},
+        {"type": "translation", "translation": (base * (factor - 1) / 2).tolist()},
+    ]
+
+
+def _write_root(path: Path, attributes: dict[str, Any]) -> None:
+    group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    with replacing(path / "zarr.json") as partial:
+        partial.write_text(json.dumps(group, indent=2, allow_nan=False) + "\n")
+
+
+def _state(path: str | Path) -> dict[str, Any]:
+    state = read_state(path)
+    if state is None:
+        raise ValueError(f"there is no store at {path}")
+    return state
+
+
+def _levels(path: str | Path) -> list[list[int]]:
+    return _state(path)["levels"]
+
+
+def _shard(array: zarr.Array) -> Triple:
+    return _triple(array.shards or array.chunks)
+
+
+def _refuse_unaligned(array: zarr.Array, box: Box) -> None:
+    for a, b, s, n in zip(box.start, box.stop, _shard(array), array.shape, strict=True):
+        if a % s or (b % s and b != n) or b > n:
+            raise ValueError(
+                f"{box} does not cover whole shards of {_shard(array)} in {array.shape}"
+            )
+
+
+def _triple(values: tuple[int, ...]) -> Triple:
+    z, y, x = values
+    return z, y, x

@@ -1,0 +1,223 @@
+"""TIFF, BigTIFF, OME-TIFF and ImageJ TIFF: read by box, written as OME-TIFF plane by plane.
+
+Knows TIFF's pages, strips and tags. Refuses colour, time and channels: a volume is one grey
+channel on (z, y, x).
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import zarr
+
+from emsr.errors import InputError
+from emsr.geometry.box import Box, Triple
+from emsr.volumes.replacing import replacing
+from emsr.volumes.spacing import Spacing, Stated, complete
+from emsr.volumes.tiff_damage import (
+    refuse_broken_chain,
+    refuse_lost_description,
+    refuse_missing_pages,
+)
+from emsr.volumes.tiff_spacing import stated_nm
+from emsr.volumes.volume import StoredVolume, checked_dtype, checked_shape
+
+# tifffile logs what it finds wrong in a file; we say it once, as an InputError
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+Fetch = Callable[[Box], np.ndarray]
+_OME_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+_CLASSIC_LIMIT_BYTES = 2**32 - 2**25  # leaves room for the page directories
+_UNNAMED_Z = "ZQI"  # axes that tifffile gives to the pages of a plain stack
+
+
+def write_tiff(
+    path: str | Path,
+    planes: Iterable[np.ndarray],
+    shape: Triple,
+    dtype: np.dtype | type | str,
+    spacing_nm: Spacing,
+    compress: bool = False,
+) -> None:
+    """Write (y, x) ``planes`` in the order of z as an OME-TIFF, one plane in memory at a time.
+
+    The same planes give the same bytes: no time stamp, no random identifier. BigTIFF from 4 GB
+    on; ``compress`` uses zlib. The file appears under its name only when it is complete.
+    ValueError where the planes are not ``shape`` and ``dtype``.
+    """
+    dtype = np.dtype(dtype)
+    checked = _checked(planes, shape[0], shape[1:], dtype)
+    _write(path, checked, shape, dtype, spacing_nm, compress, tile_px=None)
+
+
+def write_tiff_tiles(
+    path: str | Path,
+    tiles: Iterable[np.ndarray],
+    shape: Triple,
+    dtype: np.dtype | type | str,
+    spacing_nm: Spacing,
+    tile_px: tuple[int, int],
+    compress: bool = False,
+) -> None:
+    """As ``write_tiff``, from (y, x) tiles in the order z, y, x: planes too large for memory.
+
+    Tiles at the far edges may be smaller. ``tile_px`` (y, x): multiples of 16.
+    """
+    _write(path, iter(tiles), shape, np.dtype(dtype), spacing_nm, compress, tile_px)
+
+
+def _write(
+    path: str | Path,
+    segments: Iterator[np.ndarray],
+    shape: Triple,
+    dtype: np.dtype,
+    spacing_nm: Spacing,
+    compress: bool,
+    tile_px: tuple[int, int] | None,
+) -> None:
+    if dtype.name not in _OME_TYPES:
+        raise InputError(f"{path}: OME-TIFF cannot hold values of type {dtype.name}")
+    raw_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    segments = chain(segments)  # a bare generator would be closed before its surplus is seen
+    with replacing(path) as partial:
+        tifffile.imwrite(
+            partial,
+            segments,
+            shape=shape,
+            dtype=dtype,
+            byteorder="<",
+            bigtiff=raw_bytes >= _CLASSIC_LIMIT_BYTES,
+            ome=True,
+            photometric="minisblack",
+            compression="zlib" if compress else None,
+            tile=tile_px,
+            metadata=_ome_metadata(shape, dtype, spacing_nm),
+        )
+        if next(segments, None) is not None:
+            raise ValueError(f"{path}: more grey values than {shape} were given")
+
+
+def _ome_metadata(shape: Triple, dtype: np.dtype, spacing_nm: Spacing) -> dict[str, Any]:
+    # OME wants an identifier; a random one would make equal files differ
+    identity = uuid.uuid5(uuid.NAMESPACE_OID, f"emsr {shape} {dtype.name} {spacing_nm}")
+    metadata: dict[str, Any] = {"axes": "ZYX", "UUID": str(identity), "Creator": "emsr"}
+    if spacing_nm is not None:
+        for axis, value in zip("ZYX", spacing_nm, strict=True):
+            metadata |= {f"PhysicalSize{axis}": float(value), f"PhysicalSize{axis}Unit": "nm"}
+    return metadata
+
+
+def _checked(
+    planes: Iterable[np.ndarray], depth: int, shape: tuple[int, int], dtype: np.dtype
+) -> Iterator[np.ndarray]:
+    count = 0
+    for plane in planes:
+        count += 1
+        if plane.shape != shape or plane.dtype != dtype or count > depth:
+            raise ValueError(
+                f"plane {count}: {plane.shape} {plane.dtype}, expected {depth} of {shape} {dtype}"
+            )
+        yield np.ascontiguousarray(plane)
+    if count != depth:
+        raise ValueError(f"{count} planes, expected {depth}")
+
+
+def open_tiff(path: str | Path) -> StoredVolume:
+    """A TIFF as a volume; spacing from OME or ImageJ metadata, None where neither states it."""
+    volume, stated = open_tiff_stating(path)
+    spacing_nm, notices = complete(stated, volume.shape[0], volume.name)
+    return replace(volume, spacing_nm=spacing_nm, notices=notices)
+
+
+def open_tiff_stating(
+    path: str | Path,
+) -> tuple[StoredVolume, Stated]:
+    """The volume without its spacing, and the spacing in nm that the file states axis by axis."""
+    path = Path(path)
+    name = str(path)
+    try:
+        tif = tifffile.TiffFile(path)
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file; give an existing image") from None
+    except Exception as error:  # whatever a damaged header makes the parser raise
+        raise _damaged(name, error) from error
+    try:
+        return _describe(tif, name)
+    except InputError:
+        tif.close()
+        raise
+    except Exception as error:
+        tif.close()
+        raise _damaged(name, error) from error
+
+
+def _describe(tif: tifffile.TiffFile, name: str) -> tuple[StoredVolume, Stated]:
+    refuse_broken_chain(tif, name)
+    refuse_lost_description(tif, name)
+    series = tif.series[0]
+    if len(tif.series) > 1:
+        shapes = ", ".join(str(s.shape) for s in tif.series[:4])
+        raise InputError(
+            f"{name} holds {len(tif.series)} images of shapes {shapes}: expected one; "
+            "save them as one stack"
+        )
+    shape = _grey_shape(series, name)
+    refuse_missing_pages(tif, series, name)
+    fetch = _mapped(tif, series, shape) or _decoded(tif, series)
+    dtype = checked_dtype(series.dtype, name)
+    return StoredVolume(name, checked_shape(shape, name), dtype, None, fetch), stated_nm(tif)
+
+
+def _grey_shape(series: tifffile.TiffPageSeries, name: str) -> Triple:
+    """(z, y, x) of a series; every other axis must have length 1."""
+    axes = [(axis, size) for axis, size in zip(series.axes, series.shape, strict=True) if size > 1]
+    others = [axis for axis, _ in axes if axis not in "YX"]
+    in_order = "".join(axis for axis in series.axes if axis in "YX") == "YX"
+    if not in_order or len(others) > 1 or any(axis not in _UNNAMED_Z for axis in others):
+        found = ", ".join(f"{axis} {n}" for axis, n in zip(series.axes, series.shape, strict=True))
+        colour = " (S: colour samples)" if "S" in others else ""
+        raise InputError(
+            f"{name} has axes {found}{colour}: expected one grey channel with axes "
+            "(y, x) or (z, y, x); save one channel and time point"
+        )
+    lengths = dict(zip(series.axes, series.shape, strict=True))
+    depth = max((size for axis, size in axes if axis in _UNNAMED_Z), default=1)
+    return depth, lengths["Y"], lengths["X"]
+
+
+def _mapped(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, shape: Triple) -> Fetch | None:
+    """Boxes through a memory map, where the grey values lie uncompressed in one piece."""
+    if series.dataoffset is None:
+        return None
+    dtype = np.dtype(tif.byteorder + series.dtype.char)
+    stack = np.memmap(tif.filehandle.path, dtype, "r", offset=series.dataoffset, shape=shape)
+    tif.close()
+    return lambda box: stack[box.slices]
+
+
+def _decoded(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Fetch:
+    """Boxes decoded from the strips or tiles that they touch."""
+    array = zarr.open_array(series.aszarr(level=0, squeeze=True), mode="r")
+    axes = [axis for axis, size in zip(series.axes, series.shape, strict=True) if size > 1]
+
+    def fetch(box: Box) -> np.ndarray:
+        by_axis = dict(zip("ZYX", box.slices, strict=True))
+        index = tuple(by_axis["Z" if a in _UNNAMED_Z else a] for a in axes)
+        return np.asarray(array[index]).reshape(box.shape)
+
+    weakref.finalize(fetch, tif.close)
+    return fetch
+
+
+def _damaged(name: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"{name} cannot be read as TIFF: {reason}; copy or export it again")

@@ -1,0 +1,164 @@
+"""The training loop: seeds, resuming, what is kept; and model files."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from emsr.errors import InputError
+from emsr.network.checkpoint import Header, load_model, save_model, save_tensors
+from emsr.network.fit import fit, learning_rate, load_state, start
+from emsr.network.losses import two_view_loss
+from emsr.network.named import build
+from emsr.recipe import Training
+
+TINY = {"features": 4, "residuals": 1, "refinements": 1, "heads": 2}
+TRAINING = Training(steps=9, batch=2, patch_px=8, warmup_steps=3, checkpoint_every=3)
+CPU = torch.device("cpu")
+
+
+def draw(step):
+    rng = np.random.default_rng([7, step])
+    lr = rng.random((2, 1, 8, 8), np.float32)
+    return lr, lr.repeat(2, 2).repeat(2, 3)
+
+
+def validate(network):
+    return float(sum(p.detach().abs().sum() for p in network.parameters()))
+
+
+def begin():
+    torch.manual_seed(3)
+    return start(build("emsr-tiny", 2, TINY), TRAINING, CPU)
+
+
+def train(run, folder, until=None, seed=5):
+    def progress(step, _note):
+        if step == until:
+            raise KeyboardInterrupt
+
+    fit(run, draw, validate, TRAINING, seed, folder, progress)
+
+
+def weights(run):
+    return {k: v.clone() for k, v in run.network.state_dict().items()}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("stopped", [1, 3, 4, 8])
+def test_a_stopped_and_resumed_run_ends_at_the_same_weights(tmp_path, stopped):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = begin()
+    train(whole, tmp_path / "whole")
+    parts = begin()
+    with pytest.raises(KeyboardInterrupt):
+        train(parts, tmp_path / "parts", until=stopped)
+    resumed = begin()
+    if stopped >= TRAINING.checkpoint_every:
+        load_state(resumed, tmp_path / "parts")
+        assert resumed.step == stopped // 3 * 3
+    train(resumed, tmp_path / "parts")
+    assert same(weights(whole), weights(resumed))
+    assert same(whole.best, resumed.best)
+    strip = [{**line, "seconds": 0} for line in whole.history]
+    assert strip == [{**line, "seconds": 0} for line in resumed.history]
+
+
+def test_the_seed_decides(tmp_path):
+    runs = []
+    for seed in (5, 5, 6):
+        run = begin()
+        train(run, tmp_path, seed=seed)
+        runs.append(weights(run))
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_training_learns_what_can_be_learned(tmp_path):
+    training = dataclasses.replace(TRAINING, steps=150, checkpoint_every=150, learning_rate=3e-3)
+    run = start(build("emsr-tiny", 2, TINY), training, CPU)
+    lr, hr = (torch.from_numpy(part) for part in draw(10_000))
+    before = (run.network(lr) - hr).abs().mean().item()
+    fit(run, draw, validate, training, 0, tmp_path, lambda *_: None)
+    assert (run.network(lr) - hr).abs().mean().item() < 0.7 * before
+
+
+def test_the_best_mean_weights_are_kept_and_not_the_last(tmp_path):
+    scores = iter([1.0, 3.0, 2.0])
+    run = begin()
+    fit(run, draw, lambda _: next(scores), TRAINING, 0, tmp_path, lambda *_: None)
+    assert (run.best_step, run.best_psnr, run.step) == (6, 3.0, 9)
+    assert not same(run.best, dict(run.mean.module.state_dict()))
+
+
+def test_learning_rate_warms_up_and_falls():
+    rates = [learning_rate(step, TRAINING) for step in range(9)]
+    assert rates[:3] == sorted(rates[:3])
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert max(rates) == pytest.approx(TRAINING.learning_rate)
+
+
+def test_divergence_is_said(tmp_path):
+    training = dataclasses.replace(TRAINING, learning_rate=1e30, warmup_steps=0)
+    run = start(build("emsr-tiny", 2, TINY), training, CPU)
+    with pytest.raises(InputError, match="diverged"):
+        fit(run, draw, validate, training, 0, tmp_path, lambda *_: None)
+
+
+def test_two_view_loss_is_the_sum_of_three_distances():
+    sr, view, reference = torch.rand(3, 2, 1, 4, 4)
+    for name, power in (("l1", 1), ("l2", 2)):
+        sides = ((sr, reference), (view, reference), (sr, view))
+        expected = sum(float((a - b).abs().pow(power).mean()) for a, b in sides)
+        assert two_view_loss(sr, view, reference, name) == pytest.approx(expected)
+
+
+def header(**changes):
+    values = {
+        "network": "emsr-tiny",
+        "network_options": TINY,
+        "scale": 2,
+        "lr_window": (0.0, 255.0),
+        "hr_window": (3.0, 200.0),
+        "dtype": "uint8",
+        "lr_spacing_nm": (50.0, 30.0, 30.0),
+        "hr_spacing_nm": None,
+        "summary": {"steps": 3},
+    }
+    return Header(**(values | changes))
+
+
+def test_a_model_file_alone_rebuilds_the_network(tmp_path):
+    network = build("emsr-tiny", 2, TINY).eval()
+    torch.nn.init.normal_(network.last.weight)
+    save_model(tmp_path / "m.safetensors", network, header())
+    loaded, said = load_model(tmp_path / "m.safetensors")
+    assert said == header()
+    lr = torch.rand(1, 1, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(loaded(lr), network(lr))
+    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_files_that_are_not_models(tmp_path):
+    network = build("emsr-tiny", 2, TINY)
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(InputError, match="no such model file"):
+        load_model(path)
+    path.write_bytes(b"PK not a model")
+    with pytest.raises(InputError, match="not a safetensors file"):
+        load_model(path)
+    save_tensors(path, network.state_dict(), "someone-else", {})
+    with pytest.raises(InputError, match="without emsr's header"):
+        load_model(path)
+    save_model(path, network, header(scale=3))
+    with pytest.raises(InputError, match=r"reconstruct.weight.*\(16, 4, 3, 3\).*\(36, 4, 3, 3\)"):
+        load_model(path)
+    save_model(path, network, header(network_options={**TINY, "residuals": 2}))
+    with pytest.raises(InputError, match=r"missing \['blocks.0.stage1.1"):
+        load_model(path)

@@ -1,0 +1,43 @@
+"""Recipes: defaults, files, and what cannot be."""
+
+import pytest
+
+from emsr.errors import InputError
+from emsr.recipe import Recipe, read_recipe, with_changes
+
+
+def test_an_empty_file_is_the_default(tmp_path):
+    (tmp_path / "r.toml").write_text("")
+    assert read_recipe(tmp_path / "r.toml") == Recipe()
+
+
+def test_a_file_changes_what_it_names(tmp_path):
+    (tmp_path / "r.toml").write_text("seed = 4\n[training]\nsteps = 7\nview_noise = [0, 0.1]\n")
+    recipe = read_recipe(tmp_path / "r.toml")
+    assert (recipe.seed, recipe.training.steps, recipe.training.view_noise) == (4, 7, (0, 0.1))
+    assert recipe.degradation == Recipe().degradation
+
+
+def test_changes_reach_the_tables_and_none_changes_nothing():
+    recipe = with_changes(Recipe(), loss="l2", steps=None, seed=3, halo_px=9)
+    assert (recipe.training.loss, recipe.seed, recipe.upscaling.halo_px) == ("l2", 3, 9)
+    assert recipe.training.steps == Recipe().training.steps
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[training]\nstepz = 4", "training.stepz"),
+        ("[training]\nsteps = 0", "training.steps: found 0"),
+        ("[training]\nloss = 'l3'", "'l3'"),
+        ("speed = 3", "speed"),
+        ("[training", "not valid TOML"),
+    ],
+)
+def test_bad_recipes(tmp_path, text, said):
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(InputError, match=said) as raised:
+        read_recipe(tmp_path / "r.toml")
+    assert "\n" not in str(raised.value)
+    with pytest.raises(InputError, match="no such recipe"):
+        read_recipe(tmp_path / "absent.toml")
