@@ -206,8 +206,8 @@ def test_draws_stay_in_their_ranges_and_follow_the_share() -> None:
     all_drawn = [draw(ranges, 0, 0, z)[0] for z in range(2000)]
     values = np.array([(d.blur_a_px, d.blur_b_px, d.noise, d.angle_rad) for d in all_drawn])
     assert 0.5 <= values[:, :2].min() < 0.52 and 1.98 < values[:, :2].max() <= 2.0
-    assert 0.02 <= values[:, 2].min() and values[:, 2].max() <= 0.05
-    assert 0 <= values[:, 3].min() and 3 < values[:, 3].max() <= np.pi
+    assert values[:, 2].min() >= 0.02 and values[:, 2].max() <= 0.05
+    assert values[:, 3].min() >= 0 and 3 < values[:, 3].max() <= np.pi
     assert np.mean(values[:, 0] != values[:, 1]) == pytest.approx(0.25, abs=0.03)
     assert {d.blur_a_px for d in all_drawn[:50]}.isdisjoint(
         draw(ranges, 1, 0, z)[0].blur_a_px for z in range(50)

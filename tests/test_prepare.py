@@ -148,6 +148,7 @@ def test_an_existing_output_is_refused_before_the_scans_are_read(
         ({"strategy": "split"}, "not available yet"),
         ({"strategy": "guess"}, "no strategy 'guess'"),
         ({"strategy": "synthetic", "calibrate": "lr.tif"}, "--calibrate is not available yet"),
+        ({"strategy": "synthetic", "seed": -1}, "seed -1"),
         ({"strategy": "synthetic", "scale": 4}, "48 x 52 pixels"),
     ],
 )

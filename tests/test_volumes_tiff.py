@@ -139,6 +139,15 @@ def test_a_failed_write_keeps_the_file_that_was_there(tmp_path):
     assert target.read_bytes() == before
 
 
+@pytest.mark.parametrize("shape", [(1, 5, 7), (4, 1, 7), (4, 5, 1), (1, 1, 1)])
+@pytest.mark.parametrize("compress", [False, True])
+def test_axes_of_length_one(tmp_path, shape, compress):
+    write_tiff(tmp_path / "a.tif", coordinates(shape), shape, np.uint16, None, compress)
+    volume = open_volume(tmp_path / "a.tif")
+    assert volume.shape == shape
+    np.testing.assert_array_equal(volume.read(whole(shape)), coordinates(shape))
+
+
 def test_unwritable_place(tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         write_tiff(tmp_path / "no" / "a.tif", coordinates(), SHAPE, np.uint16, None)

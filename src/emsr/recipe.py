@@ -90,6 +90,28 @@ class Recipe:
     upscaling: Upscaling = field(default_factory=Upscaling)
 
 
+@dataclass(frozen=True)
+class Demo:
+    """What ``emsr demo`` does; sized for minutes on two cores."""
+
+    preset: Literal["white-matter", "neuropil"] = "white-matter"
+    scale: Count = 3
+    shape: tuple[int, int, int] = (16, 384, 384)
+    """HR voxels (z, y, x) of the training field."""
+    test_shape: tuple[int, int, int] = (4, 384, 384)
+    recipe: Recipe = field(
+        default_factory=lambda: Recipe(
+            network="emsr-tiny",
+            training=Training(
+                steps=600, batch=8, patch_px=32, learning_rate=2e-3, checkpoint_every=100
+            ),
+        )
+    )
+
+
+DEMO = Demo()
+
+
 def read_recipe(path: Path) -> Recipe:
     """The recipe in a TOML file; keys that are absent keep their default."""
     try:

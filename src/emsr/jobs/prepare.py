@@ -16,7 +16,7 @@ from emsr.pairs.strategies import NEEDS_LR, strategy_named
 from emsr.recipe import Recipe
 from emsr.volumes.source import open_volume
 from emsr.volumes.spacing import Spacing
-from emsr.volumes.volume import Volume
+from emsr.volumes.volume import StoredVolume
 
 SYNTHETIC_SCALE = 3
 
@@ -47,6 +47,9 @@ def prepare(
         raise InputError("--calibrate is not available yet: leave it out")
     if strategy in NEEDS_LR and lr is None:
         raise InputError(f"the strategy {strategy} pairs two scans: give the LR scan with --lr")
+    seed = recipe.seed if seed is None else seed
+    if seed < 0:
+        raise InputError(f"seed {seed}: expected a whole number from 0 up")
     check_target(Path(out), overwrite, is_pairs)
     if strategy not in NEEDS_LR and lr is not None:
         listener.say(f"the strategy {strategy} makes LR from HR: {lr} is not used")
@@ -58,7 +61,7 @@ def prepare(
             lr=lr_volume,
             scale=scale,
             degradation=recipe.degradation,
-            seed=recipe.seed if seed is None else seed,
+            seed=seed,
             tick=lambda done, total: listener.progress("measuring slices", done, total, ""),
         )
     )
@@ -82,7 +85,7 @@ def _scans(
     scale: int | None,
     spacing_nm: Spacing,
     listener: Listener,
-) -> tuple[Volume, Volume | None, int]:
+) -> tuple[StoredVolume, StoredVolume | None, int]:
     """The HR scan, the LR scan where there is one, and the scale between them."""
     hr_volume = open_volume(hr, spacing_nm)
     if lr is None:
@@ -96,7 +99,7 @@ def _scans(
     return hr_volume, lr_volume, scale
 
 
-def _say_notices(listener: Listener, *volumes: Volume) -> None:
+def _say_notices(listener: Listener, *volumes: StoredVolume) -> None:
     for volume in volumes:
         for line in volume.notices:
             listener.say(line)

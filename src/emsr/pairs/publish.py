@@ -27,6 +27,7 @@ def published(path: Path, overwrite: bool, ours: Callable[[Path], bool]) -> Iter
 
     What an earlier, killed attempt left under that name is removed first, and so is what this one
     built if it fails. With ``overwrite`` the old directory stays until the new one is complete.
+    InputError where the place cannot be written to, or no longer can.
     """
     check_target(path, overwrite, ours)
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -35,15 +36,15 @@ def published(path: Path, overwrite: bool, ours: Callable[[Path], bool]) -> Iter
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(unfinished)
         unfinished.mkdir()
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}: choose another output") from None
-    try:
         yield unfinished
         _remove(replaced)
         if path.exists():
             path.rename(replaced)
         unfinished.rename(path)
         _remove(replaced)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be written: {reason}: choose another output") from error
     finally:
         _remove(unfinished)
 

@@ -20,7 +20,7 @@ from emsr.pairs.scans import (
     Request,
     check_field,
     checked_slices,
-    grey_range,
+    grey_window,
     new_digest,
     provenance,
     read_slice,
@@ -51,7 +51,6 @@ class SlicePairMeasures:
     """(y, x) in HR pixels: where HR would have to be moved to lie on LR."""
     grey: np.ndarray
     noise: np.ndarray
-    hr_range: tuple[float, float]
 
 
 def real(request: Request) -> Prepared:
@@ -74,7 +73,7 @@ def real(request: Request) -> Prepared:
     if not kept:
         raise InputError(_nothing_alike(lr, hr, measured))
     unlike = [m.z for m in measured if m.likeness < SMALLEST_LIKENESS]
-    hr_window = Intensity(*np.median([m.hr_range for m in kept], axis=0).tolist())
+    hr_window = grey_window(hr, [m.z for m in kept])
     gain, offset = align.grey_relation(np.sum([m.grey for m in kept], axis=0))
     correlation = noise.noise_correlation(np.mean([m.noise for m in kept], axis=0))
     numbers = _numbers(kept) | {"grey_gain": gain, "grey_offset": offset}
@@ -127,7 +126,6 @@ def measure_slice(z: int, lr: np.ndarray, hr: np.ndarray, scale: int) -> SlicePa
         shift_px=align.residual_shift(lr, hr_mean) * scale,
         grey=align.grey_moments(lr, hr_mean),
         noise=noise.noise_moments(lr, hr_mean),
-        hr_range=grey_range(hr),
     )
 
 

@@ -7,7 +7,7 @@ account of what was read. Knows no strategy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -18,13 +18,13 @@ from emsr.errors import InputError
 from emsr.geometry.box import Box, Triple
 from emsr.pairs.store import Facts, SlicePair
 from emsr.recipe import Degradation
+from emsr.volumes.intensity import Intensity, fit_window
 from emsr.volumes.spacing import Spacing
 from emsr.volumes.volume import Volume, iterate_slices
 
 SMALLEST_SIDE_PX = 64
 """LR pixels; below, training and validation fields have no room for patches."""
-WINDOW_PERCENTILES = (0.1, 99.9)
-WINDOW_SAMPLE_PX = 2048
+WINDOW_SLICES = 32
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,10 @@ def provenance(volume: Volume, role: str, digest: Any) -> dict[str, Any]:
     }
 
 
-def grey_range(plane: np.ndarray) -> tuple[float, float]:
-    """The 0.1 and 99.9 percentiles of a (y, x) plane (every k-th pixel of a very large one), or its
-    extremes where those coincide; equal only for a constant plane."""
-    steps = [max(1, side // WINDOW_SAMPLE_PX) for side in plane.shape]
-    low, high = np.percentile(plane[:: steps[0], :: steps[1]], WINDOW_PERCENTILES)
-    if low == high:
-        low, high = plane.min(), plane.max()
-    return float(low), float(high)
+def grey_window(volume: Volume, slices: Sequence[int]) -> Intensity:
+    """The grey window of a scan: that of at most 32 of its ``slices``, evenly spread."""
+    spread = sorted({slices[k * len(slices) // WINDOW_SLICES] for k in range(WINDOW_SLICES)})
+    return fit_window((read_slice(volume, z) for z in spread), volume.dtype)
 
 
 def check_field(lr_shape: tuple[int, ...], name: str) -> None:

@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -87,12 +87,12 @@ def open_pairs(path: str | Path) -> Pairs:
     try:
         facts = TypeAdapter(Facts).validate_python(stored["facts"])
         group = zarr.open_group(path, mode="r")
-        lr, hr = group["lr"], group["hr"]
-        hr_slice = np.asarray(group["hr_slice"][:])
+        lr, hr, hr_slice = (cast(zarr.Array, group[name]) for name in ("lr", "hr", "hr_slice"))
+        pairs = Pairs(**_fields(facts), lr=lr, hr=hr, hr_slice=np.asarray(hr_slice[:]))
     except (KeyError, ValidationError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged ({_one_line(error)}): prepare it again") from None
-    fields = {f.name: getattr(facts, f.name) for f in dataclasses.fields(facts)}
-    return _whole(path, Pairs(**fields, lr=lr, hr=hr, hr_slice=hr_slice))
+    _check_complete(path, pairs, lr.nchunks_initialized + hr.nchunks_initialized)
+    return pairs
 
 
 def in_memory(pairs: Pairs) -> Pairs:
@@ -163,8 +163,12 @@ def _attributes(path: Path) -> dict[str, Any] | None:
     return stored if isinstance(stored, dict) else None
 
 
-def _whole(path: str | Path, pairs: Pairs) -> Pairs:
-    """The pairs, once their shapes agree and no chunk is missing (a copy that was cut short)."""
+def _fields(facts: Facts) -> dict[str, Any]:
+    return {field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)}
+
+
+def _check_complete(path: str | Path, pairs: Pairs, found: int) -> None:
+    """InputError where shapes do not agree, or not all chunks are there (a copy cut short)."""
     n, y, x = pairs.lr.shape
     m, s = pairs.hr.shape[0], pairs.scale
     if pairs.hr.shape[1:] != (s * y, s * x) or pairs.hr_slice.shape != (n,):
@@ -172,10 +176,8 @@ def _whole(path: str | Path, pairs: Pairs) -> Pairs:
             f"{path} is damaged: LR {pairs.lr.shape}, HR {pairs.hr.shape} and scale {s} do not "
             f"agree: prepare it again"
         )
-    found = pairs.lr.nchunks_initialized + pairs.hr.nchunks_initialized
     if found != n + m:
         raise InputError(f"{path} is damaged: {found} of {n + m} slices are there: copy it again")
-    return pairs
 
 
 def _one_line(error: Exception) -> str:

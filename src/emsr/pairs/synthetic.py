@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from emsr.errors import InputError
-from emsr.geometry.box import Triple
 from emsr.microscope import stages
 from emsr.pairs.noise import finest_detail, inherited_correlation
 from emsr.pairs.scans import (
@@ -21,7 +20,7 @@ from emsr.pairs.scans import (
     Request,
     check_field,
     checked_slices,
-    grey_range,
+    grey_window,
     new_digest,
     provenance,
     read_slice,
@@ -69,14 +68,13 @@ def synthetic(request: Request) -> Prepared:
     lr_field = (cropped[0] // scale, cropped[1] // scale)
     check_field(lr_field, f"{hr.name} at scale {scale}")
     digest = new_digest()
-    ranges, noise_variance = _measure(request, cropped, digest)
-    if not ranges:
+    kept, hr_noise = _measure(request, cropped, digest)
+    if not kept:
         raise InputError(f"{hr.name}: every slice is constant, there is nothing to learn from")
-    window = Intensity(*np.median(list(ranges.values()), axis=0).tolist())
+    window = grey_window(hr, kept)
     drawn = [
-        draw(request.degradation, request.seed, v, z)[0] for z in ranges for v in range(variants)
+        draw(request.degradation, request.seed, v, z)[0] for z in kept for v in range(variants)
     ]
-    hr_noise = float(np.sqrt(noise_variance))
     correlation = _mean_correlation(drawn, scale, hr_noise, window)
     facts = Facts(
         strategy="synthetic",
@@ -89,9 +87,9 @@ def synthetic(request: Request) -> Prepared:
         assumption=ASSUMPTION,
         noise_correlation=correlation,
         measured={
-            "slices": list(ranges),
+            "slices": kept,
             "hr_noise_sigma": hr_noise,
-            "refused_constant": [z for z in range(hr.shape[0]) if z not in ranges],
+            "refused_constant": [z for z in range(hr.shape[0]) if z not in kept],
             "drawn": [asdict(microscope) for microscope in drawn],
         },
         warnings=_warnings(correlation),
@@ -101,11 +99,11 @@ def synthetic(request: Request) -> Prepared:
     )
     return Prepared(
         facts=facts,
-        slices=_slices(request, list(ranges), cropped, scale, window),
+        slices=_slices(request, kept, cropped, scale, window),
         lr_shape=(len(drawn), *lr_field),
         lr_dtype=np.dtype(np.float32),
-        hr_shape=(len(ranges), *cropped),
-        refused=hr.shape[0] - len(ranges),
+        hr_shape=(len(kept), *cropped),
+        refused=hr.shape[0] - len(kept),
         remarks=_remarks(hr, cropped, scale),
     )
 
@@ -132,19 +130,16 @@ def degrade(
     return stages.gaussian_noise(stages.sample_area(blurred, scale), sigma, rng)
 
 
-def _measure(
-    request: Request, cropped: tuple[int, int], digest: Any
-) -> tuple[dict[int, tuple[float, float]], float]:
-    """Grey range of each slice that is not constant, and their mean noise variance."""
-    ranges: dict[int, tuple[float, float]] = {}
-    variances = []
+def _measure(request: Request, cropped: tuple[int, int], digest: Any) -> tuple[list[int], float]:
+    """The slices that are not constant, and the standard deviation of their noise."""
+    kept, variances = [], []
     for z, plane in enumerate(checked_slices(request.hr, digest)):
         field = plane[: cropped[0], : cropped[1]]
         if field.min() < field.max():
-            ranges[z] = grey_range(field)
+            kept.append(z)
             variances.append(np.mean(finest_detail(field) ** 2))
         request.tick(z + 1, request.hr.shape[0])
-    return ranges, float(np.mean(variances)) if variances else 0.0
+    return kept, float(np.sqrt(np.mean(variances))) if variances else 0.0
 
 
 def _mean_correlation(drawn: list[Drawn], scale: int, hr_noise: float, window: Intensity) -> float:
@@ -177,19 +172,8 @@ def _remarks(hr: Volume, cropped: tuple[int, int], scale: int) -> tuple[str, ...
 def _slices(
     request: Request, kept: list[int], cropped: tuple[int, int], scale: int, window: Intensity
 ) -> Iterator[SlicePair]:
+    variants = range(request.degradation.variants)
     for z in kept:
         hr = read_slice(request.hr, z)[: cropped[0], : cropped[1]]
-        yield (
-            hr,
-            [
-                _variant(request, hr, v, z, scale, window)
-                for v in range(request.degradation.variants)
-            ],
-        )
-
-
-def _variant(
-    request: Request, hr: np.ndarray, variant: int, z: int, scale: int, window: Intensity
-) -> np.ndarray:
-    drawn, rng = draw(request.degradation, request.seed, variant, z)
-    return degrade(hr, drawn, scale, window, rng)
+        draws = (draw(request.degradation, request.seed, variant, z) for variant in variants)
+        yield hr, [degrade(hr, drawn, scale, window, rng) for drawn, rng in draws]

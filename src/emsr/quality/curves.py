@@ -17,7 +17,7 @@ LOWEST = -0.1
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of the drawing: its legend, style class, points, and the detail it ends at."""
+    """One line of the drawing: its legend, style class, points, and the point where it ends."""
 
     label: str
     style: str
@@ -26,7 +26,7 @@ class Curve:
 
 
 def drawing(named: list[tuple[str, str, dict[str, Any]]], scale: int | None) -> dict[str, Any]:
-    """What the template draws, from (label, style, scores) of each curve.
+    """What the template draws, from (label, style, scores) of each curve, solid ones first.
 
     ``scale`` adds the line of the finest detail that LR pixels can carry.
     """
@@ -52,29 +52,29 @@ def drawing(named: list[tuple[str, str, dict[str, Any]]], scale: int | None) -> 
 def _curves(
     named: list[tuple[str, str, dict[str, Any]]], nyquist: float, pixel_nm: float | None
 ) -> list[Curve]:
-    details = sorted((s["frc_resolution_nm"] or 0 for _, _, s in named), reverse=True)
+    details = sorted((s["frc_resolution_nm"] or 0 for _, _, s in named[:2]), reverse=True)
     curves = []
     for label, style, scores in named:
         frc = scores["frc"]
         points = list(zip(frc["frequency_per_px"], frc["correlation"], strict=True))
-        marker, detail_nm = None, scores["frc_resolution_nm"]
+        marker: dict[str, Any] | None = None
+        detail_nm = scores["frc_resolution_nm"]
         if detail_nm is not None and pixel_nm is not None:
+            marker = {"x": _x(pixel_nm / detail_nm, nyquist), "y": _y(frc["threshold"])}
+            label = f"{label} {detail_nm:.3g} nm"
             # Labels go down as lines go right: so no line runs through another's label.
-            order = details.index(detail_nm)
-            marker = _marker(f"{label} {detail_nm:.3g} nm", order, pixel_nm / detail_nm, nyquist)
-            marker["y"] = _y(frc["threshold"])
+            if "dashed" not in style:
+                marker["label"] = _label(label, details.index(detail_nm), marker["x"])
         curves.append(Curve(label, style, _path(points, nyquist), marker))
     return curves
 
 
-def _marker(text: str, order: int, frequency: float, nyquist: float) -> dict[str, Any]:
-    """The labelled drop line at a resolution."""
-    x = _x(frequency, nyquist)
+def _label(text: str, order: int, x: float) -> dict[str, Any]:
+    """The words at the top of a drop line, on the side with room."""
     leftwards = x > LEFT + 0.62 * (RIGHT - LEFT)
     return {
-        "x": x,
-        "label_y": TOP + 34 + 30 * order,
-        "label_x": x - 8 if leftwards else x + 8,
+        "x": x - 8 if leftwards else x + 8,
+        "y": TOP + 34 + 30 * order,
         "anchor": "end" if leftwards else "start",
         "text": text,
     }

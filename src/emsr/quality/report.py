@@ -154,12 +154,15 @@ def _closeness(scores: dict[str, Any]) -> str:
     text = f"PSNR of SR against the noisy reference is {own:.2f} dB"
     if bicubic.get("psnr") is not None:
         text += f", {own - bicubic['psnr']:+.2f} dB relative to bicubic".replace("-", "−")
-    if scores["clean_psnr"] is not None:
-        text += (
-            f"; against the clean image, which nobody has seen, about {scores['clean_psnr']:.1f} dB"
-        )
-        if bicubic.get("clean_psnr") is not None:
-            text += f" (bicubic {bicubic['clean_psnr']:.1f} dB)"
+    known, score, other = "the clean image, which nobody has seen,", scores["clean_psnr"], bicubic
+    about, key = "about ", "clean_psnr"
+    if "truth" in scores:
+        known, about, key = "the truth", "", "psnr"
+        score, other = scores["truth"]["psnr"], bicubic.get("truth", {})
+    if score is not None:
+        text += f"; against {known} {about}{score:.1f} dB"
+        if other.get(key) is not None:
+            text += f" (bicubic {other[key]:.1f} dB)"
     return text + "."
 
 
@@ -178,7 +181,7 @@ def _fineness(scores: dict[str, Any]) -> str:
 
 
 def _table(scores: dict[str, Any]) -> list[dict[str, str]]:
-    """Rows of formatted scores: name, SR, bicubic, against what."""
+    """Rows of formatted scores: name, SR, bicubic, against what; `_notes` has what is null."""
     against, bicubic = scores["against"], scores.get("bicubic")
     rows = [
         ("PSNR, dB", "psnr", ".2f", scores, bicubic),
@@ -198,6 +201,7 @@ def _table(scores: dict[str, Any]) -> list[dict[str, str]]:
             "against": against["truth" if own is scores.get("truth") else key],
         }
         for name, key, form, own, other in rows
+        if own[key] is not None or (other and other[key] is not None)
     ]
 
 
@@ -214,12 +218,17 @@ def _cell(scores: dict[str, Any], key: str, form: str) -> str:
 def _notes(scores: dict[str, Any]) -> list[str]:
     """Why a cell is empty, once each."""
     parts = [("", scores), ("bicubic ", scores.get("bicubic")), ("truth ", scores.get("truth"))]
-    shown = ("psnr", "frc_resolution_nm", "clean_psnr", "clean_ssim")
+    shown = {
+        "psnr": "PSNR",
+        "frc_resolution_nm": "FRC resolution",
+        "clean_psnr": "PSNR against the clean image",
+        "clean_ssim": "SSIM against the clean image",
+    }
     notes = [
-        f"{prefix}{key}: {part['reason'][key]}"
+        f"No {prefix}{name}: {part['reason'][key]}."
         for prefix, part in parts
         if part
-        for key in shown
+        for key, name in shown.items()
         if key in part["reason"]
     ]
     seen = {note.split(": ", 1)[1]: note for note in reversed(notes)}

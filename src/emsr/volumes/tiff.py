@@ -7,6 +7,7 @@ channel on (z, y, x).
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -174,24 +175,21 @@ def _describe(tif: tifffile.TiffFile, name: str) -> tuple[StoredVolume, Stated]:
     refuse_missing_pages(tif, series, name)
     fetch = _mapped(tif, series, shape) or _decoded(tif, series)
     dtype = checked_dtype(series.dtype, name)
-    return StoredVolume(name, checked_shape(shape, name), dtype, None, fetch), stated_nm(tif)
+    return StoredVolume(name, shape, dtype, None, fetch), stated_nm(tif)
 
 
 def _grey_shape(series: tifffile.TiffPageSeries, name: str) -> Triple:
     """(z, y, x) of a series; every other axis must have length 1."""
-    axes = [(axis, size) for axis, size in zip(series.axes, series.shape, strict=True) if size > 1]
-    others = [axis for axis, _ in axes if axis not in "YX"]
-    in_order = "".join(axis for axis in series.axes if axis in "YX") == "YX"
-    if not in_order or len(others) > 1 or any(axis not in _UNNAMED_Z for axis in others):
-        found = ", ".join(f"{axis} {n}" for axis, n in zip(series.axes, series.shape, strict=True))
-        colour = " (S: colour samples)" if "S" in others else ""
+    every = list(zip(series.axes, series.shape, strict=True))
+    axes = [(axis, size) for axis, size in every if size > 1 or axis in "YX"]
+    if not re.fullmatch(f"[{_UNNAMED_Z}]?YX", "".join(axis for axis, _ in axes)):
+        found = ", ".join(f"{axis} {size}" for axis, size in every)
+        colour = " (S: colour samples)" if "S" in dict(axes) else ""
         raise InputError(
             f"{name} has axes {found}{colour}: expected one grey channel with axes "
             "(y, x) or (z, y, x); save one channel and time point"
         )
-    lengths = dict(zip(series.axes, series.shape, strict=True))
-    depth = max((size for axis, size in axes if axis in _UNNAMED_Z), default=1)
-    return depth, lengths["Y"], lengths["X"]
+    return checked_shape((1, *(size for _, size in axes))[-3:], name)
 
 
 def _mapped(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, shape: Triple) -> Fetch | None:
