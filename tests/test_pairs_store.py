@@ -171,3 +171,20 @@ def test_a_copy_that_was_cut_short_is_said(tmp_path: Path, lost: str) -> None:
     shutil.rmtree(path / lost)
     with pytest.raises(InputError, match="damaged"):
         open_pairs(path)
+
+
+def test_slices_that_are_all_zero_are_no_damage(tmp_path: Path) -> None:
+    dark = ((np.zeros_like(HR[0]), [np.zeros_like(LR[0])] * 2) for _ in range(HR_SHAPE[0]))
+    write_pairs(tmp_path / "p.zarr", FACTS, dark, LR_SHAPE, np.dtype("f4"), HR_SHAPE)
+    assert not np.any(open_pairs(tmp_path / "p.zarr").hr[:])
+
+
+def test_the_name_appears_by_one_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(self: Path, target: Path) -> None:
+        assert open_pairs(self).hr_slice.size == LR_SHAPE[0] and not target.exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _write(tmp_path / "pairs.zarr")
+    assert list(tmp_path.iterdir()) == []

@@ -271,6 +271,19 @@ def test_values_that_are_no_numbers_are_refused(value: float) -> None:
         real(with_values(lr, (1, 5, 5), value), hr)
 
 
+def test_detail_that_averages_out_is_refused_like_another_field() -> None:
+    lr, _ = made_pair()
+    stripes = np.zeros((2, 192, 210), np.float32)
+    stripes[:, :, ::3] = 1
+    with pytest.raises(InputError, match="none of 2 slices"):
+        real(lr, array_volume(stripes, SPACING, "hr.tif"))
+
+
+def test_lr_spacing_has_no_noise_in_its_last_digits() -> None:
+    hr = array_volume(specimen(1), (40.0, 5.9, 5.9), "hr.tif")
+    assert synthetic(hr).facts.lr_spacing_nm == (40.0, 17.7, 17.7)
+
+
 def test_small_fields_and_scales_are_refused_with_numbers() -> None:
     hr = array_volume(specimen(1, 191, 210), None, "hr.tif")
     with pytest.raises(InputError, match="63 x 70 pixels"):

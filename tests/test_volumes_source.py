@@ -340,7 +340,8 @@ BAD = {
     "broken group": (lambda p: _group(p / "a.zarr", {"ome": {"multiscales": []}}), "without the"),
     "0.3 axes": (
         lambda p: _group(
-            p / "a.zarr", {"multiscales": [{"axes": ["z", "y", "x"], "datasets": [{"path": "raw"}]}]}
+            p / "a.zarr",
+            {"multiscales": [{"axes": ["z", "y", "x"], "datasets": [{"path": "raw"}]}]},
         ),
         "0.4 or 0.5",
     ),
@@ -385,9 +386,7 @@ def test_real_images_open(real_data):
     np.testing.assert_array_equal(sbem.read(box), stack[box.slices])
     noisy = open_volume(real_data / "sem-brain-fast-slow" / "very_noisy_patches_7x7.tif")
     assert (noisy.shape, noisy.dtype, noisy.spacing_nm) == ((49, 256, 256), np.uint16, None)
-    with_alpha = open_volume(
-        real_data / "sem-rat-white-matter" / "sub-rat6_sample-data15_SEM.png"
-    )
+    with_alpha = open_volume(real_data / "sem-rat-white-matter" / "sub-rat6_sample-data15_SEM.png")
     assert with_alpha.shape == (1, 744, 1154)
     assert "alpha" in with_alpha.notices[0]
     with pytest.raises(InputError, match="slices differ"):

@@ -275,5 +275,3 @@ def test_missing_z_spacing(tmp_path):
     assert "none of z" in stack.notices[0]
     assert one.spacing_nm == (5.0, 5.0, 5.0)
     assert "no z spacing" in one.notices[0]
-
-

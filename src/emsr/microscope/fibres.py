@@ -15,7 +15,7 @@ from emsr.microscope.partition import Beads, Labels
 from emsr.microscope.smooth_field import Field
 
 MARGIN_NM = 700.0
-MYELINATED_SHARE, BARE_SHARE = 0.78, 0.16
+MYELINATED_SHARE, BARE_SHARE = 0.92, 0.27
 """Summed cross-sections per area of the field."""
 SOMA_PER_UM2 = 1 / 350.0
 MYELINATED, BARE, SOMA = 0, 1, 2
@@ -45,7 +45,7 @@ def bundle(extent_nm: NDArray[np.floating], rng: np.random.Generator) -> Fibres:
             kinds.append(kind)
             missing -= np.pi * radius**2
     beads = _labelled(strings)
-    beads = pushed_apart(beads, rounds=60, stiffness=8)
+    beads = pushed_apart(beads, rounds=35, stiffness=8)
     kind = np.array(kinds, np.int32)
     return Fibres(beads, kind, _sheaths(beads, kind, rng))
 
@@ -63,7 +63,7 @@ def _fibre(
     """A line roughly along z through the whole box, its calibre swelling a little."""
     direction = np.array([1.0, *(lean + rng.normal(0, 0.05, 2))])
     start = np.array([box_nm[0] / 2, *(rng.uniform(0, 1, 2) * box_nm[1:])]) - MARGIN_NM
-    line = wandering_line(start, direction, 0.10, 1.1 * box_nm[0], min(0.4 * radius, 120), rng)
+    line = wandering_line(start, direction, 0.10, 1.1 * box_nm[0], min(0.7 * radius, 150), rng)
     swelling = 1 + 0.06 * np.sin(line[:, 0] / rng.uniform(500, 1500) + rng.uniform(0, 6.3))
     return line, (radius * swelling).astype(np.float32)
 
@@ -89,6 +89,6 @@ def _labelled(strings: list[tuple[Field, Field]]) -> Beads:
 def _sheaths(beads: Beads, kind: Labels, rng: np.random.Generator) -> Field:
     """Myelin thickness by label from radius and g-ratio."""
     _, first = np.unique(beads.label, return_index=True)
-    g_ratio = rng.normal(0.71, 0.05, len(kind)).clip(0.55, 0.85)
+    g_ratio = rng.normal(0.75, 0.05, len(kind)).clip(0.58, 0.87)
     thick = np.maximum(beads.radius_nm[first] * (1 - g_ratio), 45)
     return np.where(kind == MYELINATED, np.minimum(thick, 330), 0).astype(np.float32)

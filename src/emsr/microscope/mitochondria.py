@@ -16,6 +16,7 @@ from emsr.microscope.walls import Walls, cover, ramp, sheet, softer
 
 REACH_NM = 40.0
 CLEARANCE_NM = 16.0
+BEAD_NM = 45.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def spread(
         np.array([beads.label[0] for beads in found], np.int32),
         np.array(across, np.float32).reshape(-1, 3),
         rng.uniform(42, 62, len(found)).astype(np.float32),
-        rng.normal(0.56, 0.05, len(found)).clip(0.42, 0.7).astype(np.float32),
+        rng.normal(0.62, 0.05, len(found)).clip(0.48, 0.75).astype(np.float32),
     )
 
 
@@ -79,7 +80,7 @@ def paint(stain: Field, kind: Mitochondria, canvas: Canvas, cells: Walls, folds:
         cut = patch.rows, patch.columns
         mine = cells.owner[cut] == kind.host[i]
         room = np.where(mine, cells.depth[cut] - CLEARANCE_NM, np.float32(-100))
-        depth = softer(-patch.distance + 6 * folds[cut], room, 25.0)
+        depth = softer(-patch.distance + 6 * folds[cut], room, 70.0)
         tilt = np.minimum(np.abs(patch.slope_z), 0.95)
         view = stain[cut]
         cover(view, ramp(depth, -7, 5), _matrix(kind, i, canvas, cut, depth, folds[cut]))
@@ -104,8 +105,8 @@ def _matrix(
     phase = (position + 15 * folds) * np.float32(2 * np.pi / kind.period_nm[i])
     wave = np.cos(phase)
     open_here = ramp(depth, 12, 30) * ramp(np.cos(0.37 * phase + 3.1 * folds), -0.7, 0.2)
-    edges = 0.14 * ramp(wave, 0.1, 0.7)
-    slit = 0.20 * ramp(wave, 0.75, 1.0)
+    edges = 0.16 * ramp(wave, 0.1, 0.7)
+    slit = 0.34 * ramp(wave, 0.75, 1.0)
     return kind.matrix[i] + open_here * (edges - slit) + 0.015 * folds
 
 
@@ -118,15 +119,25 @@ def _run(hosts: Beads, first: int, length_nm: float) -> slice:
 
 def _within(part: Beads, widest_nm: float, rng: np.random.Generator) -> Beads:
     """Beads of a mitochondrion in the stretch ``part`` of its neurite, somewhat off its middle."""
-    count = len(part.label)
-    taper = np.sin(np.pi * np.linspace(0.12, 0.88, count)) ** 0.35
-    fat = rng.uniform(0.5, 0.72) * part.radius_nm
+    middle, room = _resampled(part)
+    taper = np.sin(np.pi * np.linspace(0.12, 0.88, len(room))) ** 0.35
+    fat = rng.uniform(0.42, 0.66) * room
     radius = np.minimum(fat, widest_nm * rng.uniform(0.75, 1.1)) * taper
     sideways = rng.normal(size=3)
     sideways /= np.linalg.norm(sideways)
-    offset = rng.uniform(0, 1) * np.maximum(part.radius_nm - radius - 25, 0)
-    centre = part.centre_nm + offset[:, None] * sideways
-    return Beads(centre.astype(np.float32), radius.astype(np.float32), part.label)
+    offset = rng.uniform(0, 1) * np.maximum(room - radius - 25, 0)
+    centre = middle + offset[:, None] * sideways
+    label = np.full(len(room), part.label[0], np.int32)
+    return Beads(centre.astype(np.float32), radius.astype(np.float32), label)
+
+
+def _resampled(part: Beads) -> tuple[Field, Field]:
+    """Centres and radii of the string, a bead every ``BEAD_NM``."""
+    steps = np.linalg.norm(np.diff(part.centre_nm, axis=0), axis=1)
+    along = np.concatenate([[0], np.cumsum(steps)])
+    at = np.linspace(0, along[-1], max(int(along[-1] / BEAD_NM), 2))
+    centre = np.stack([np.interp(at, along, c) for c in part.centre_nm.T], axis=1)
+    return centre, np.interp(at, along, part.radius_nm)
 
 
 def _across(beads: Beads, rng: np.random.Generator) -> NDArray[np.floating]:

@@ -16,6 +16,7 @@ from emsr.microscope.walls import Walls, cover, ramp, sheet
 
 PERIOD_NM = 12.5
 PERIAXONAL_NM = 9.0
+CORNER_NM = 35.0
 SPLITS = (0.22, 0.42, 0.6, 0.8)
 """Depths, as shares of the sheath, at which its lamellae part here and there."""
 
@@ -24,7 +25,7 @@ def inner_walls(cells: Walls, thickness_nm: Field, grid: Grid) -> Walls:
     """The same cells seen from inside the sheath: ``depth`` below the axon's own membrane, which
     lies ``thickness_nm`` under the fibre's wall; cells without myelin stay as they are."""
     sheathed = (thickness_nm > 0) & (cells.depth > 0)
-    outer = _depth(sheathed, cells, grid)
+    outer = _rounded(_depth(sheathed, cells, grid), grid)
     depth = np.where(thickness_nm > 0, outer - thickness_nm, cells.depth)
     return Walls(depth, cells.tilt, cells.owner, cells.neighbour)
 
@@ -59,8 +60,9 @@ def _lamellae(
     pixel = float(grid.y_nm[1] - grid.y_nm[0])
     seen = np.exp(-2 * (np.pi * 0.45 * pixel / PERIOD_NM) ** 2) if pixel < PERIOD_NM / 2 else 0.0
     lines = 0.22 * seen * np.cos(2 * np.pi / PERIOD_NM * depth_nm)
-    coarse = 0.05 * np.cos(depth_nm / 11 + 3 * field(62, 600, 350).at(z_nm, grid))
-    return 0.84 - 0.1 * seen + lines + coarse + 0.025 * field(63, 300, 150).at(z_nm, grid)
+    patchy = 0.05 * ramp(field(63, 400, 200).at(z_nm, grid), 0, 1.5)
+    coarse = patchy * np.cos(depth_nm / 8 + 3 * field(62, 600, 350).at(z_nm, grid))
+    return 0.82 - 0.1 * seen + lines + coarse - patchy
 
 
 def _part_lamellae(
@@ -75,9 +77,9 @@ def _part_lamellae(
     """Splits: pale lines along the lamellae; where widest, blisters."""
     for i, place in enumerate(SPLITS):
         loose = field(64 + i, 900, 300).at(z_nm, grid)
-        half = 9 * ramp(loose, 0.5, 1.3) + 38 * ramp(loose, 2.0, 3.0)
+        half = 8 * ramp(loose, 0.9, 1.6) + 38 * ramp(loose, 2.1, 3.2)
         off = np.abs(share - place) * thickness_nm
-        cover(stain, 0.75 * solid * ramp(half - off, -5, 5) * ramp(loose, 0.4, 1.0), 0.3)
+        cover(stain, 0.75 * solid * ramp(half - off, -5, 5) * ramp(loose, 0.8, 1.3), 0.32)
 
 
 def _depth(mask: Field, cells: Walls, grid: Grid) -> Field:
@@ -92,3 +94,10 @@ def _depth(mask: Field, cells: Walls, grid: Grid) -> Field:
     pixel = tuple(float(a[1] - a[0]) for a in (grid.y_nm, grid.x_nm))
     distance = ndimage.distance_transform_edt(inside, sampling=pixel).astype(np.float32)
     return ndimage.uniform_filter(distance, 3, mode="nearest")
+
+
+def _rounded(distance: Field, grid: Grid) -> Field:
+    """The distance with its ridges smoothed: sheaths have no sharp inner corners."""
+    pixel = [float(a[1] - a[0]) for a in (grid.y_nm, grid.x_nm)]
+    smooth = ndimage.gaussian_filter(distance, [CORNER_NM / p for p in pixel], truncate=2.5)
+    return distance + ramp(distance, 10, 60) * (smooth - distance)

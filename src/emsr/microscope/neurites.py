@@ -35,11 +35,13 @@ class Synapses:
 class Neurites:
     """All neurites of a volume; label i is a dendrite where ``dendrite[i]``.
 
-    ``boutons``: one bead each, label of its axon. ``spines`` likewise for spine heads.
+    ``trunks`` are all neurites without their spines; ``boutons`` has one bead each, with the
+    label of its axon.
     """
 
     beads: Beads
     dendrite: NDArray[np.bool_]
+    trunks: Beads
     boutons: Beads
     synapses: Synapses
 
@@ -168,7 +170,7 @@ def _with_synapses(
         table[:, 4].astype(np.int32),
         table[:, 5].astype(np.int32),
     )
-    return Neurites(joined, dendrite, boutons, synapses)
+    return Neurites(joined, dendrite, beads, boutons, synapses)
 
 
 def _spine(

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emsr.microscope import mitochondria, neurites, synapses
-from emsr.microscope.partition import Beads, Canvas, Labels, coarse_grid, divide
+from emsr.microscope import microtubules, mitochondria, neurites, synapses
+from emsr.microscope.partition import Beads, Canvas, coarse_grid, divide
 from emsr.microscope.smooth_field import Field, Grid, SmoothField
 from emsr.microscope.walls import Walls, cover, ramp, sheet, walls
 
-REACH_NM = 320.0
-COARSE_NM = 24.0
-MEMBRANE_NM = 4.5
+REACH_NM = 170.0
+COARSE_NM = 28.0
+MEMBRANE_NM = 5.5
 """Standard deviation across one cell's membrane; two of them and the cleft make one dark line."""
 
 
@@ -26,6 +26,8 @@ class Neuropil:
     mitochondria: mitochondria.Mitochondria
     cytoplasm: Field
     """Stain of each neurite's cytoplasm, by label."""
+    axes: dict[int, microtubules.Axis]
+    """Axes of the dendrites, along which their microtubules run."""
 
     def paint(self, z_nm: float, grid: Grid) -> Field:
         """Stain ``(y, x)`` in [0, 1] of the slice at depth ``z_nm``."""
@@ -34,11 +36,13 @@ class Neuropil:
         cells = walls(part, canvas, 45.0, self._gap(z_nm, grid))
         stain = self._cytoplasm(z_nm, grid, cells)
         self._paint_reticulum(stain, z_nm, grid, cells)
+        sway = tuple(self._field(stream, 900, 330).at(z_nm, grid) for stream in (46, 47))
+        microtubules.paint(stain, self.axes, canvas, cells, (sway[0], sway[1]))
         synapses.paint_vesicles(stain, self.cells, canvas, cells, self.seed)
         folds = self._field(50, 90, 60).at(z_nm, grid)
         mitochondria.paint(stain, self.mitochondria, canvas, cells, folds)
         synapses.paint_densities(stain, self.cells, canvas, cells)
-        cover(stain, 0.95 * sheet(cells.depth, cells.tilt, MEMBRANE_NM), 0.82)
+        cover(stain, 0.95 * sheet(cells.depth, cells.tilt, MEMBRANE_NM), 0.92)
         return np.clip(stain, 0, 1)
 
     def _field(self, stream: int, z_nm: float, yx_nm: float) -> SmoothField:
@@ -50,8 +54,8 @@ class Neuropil:
         step = max(int(COARSE_NM / pixel), 1)
         coarse = coarse_grid(grid, step)
         warped = [
-            55 * self._field(stream, 350, 280).at(z_nm, _moved(coarse))
-            + 15 * self._field(stream + 1, 130, 85).at(z_nm, _moved(coarse))
+            55 * self._field(stream, 350, 280).at(z_nm, coarse)
+            + 15 * self._field(stream + 1, 130, 85).at(z_nm, coarse)
             for stream in (10, 20)
         ]
         return Canvas(
@@ -91,9 +95,17 @@ def neuropil(extent_nm: tuple[float, float, float], seed: int) -> Neuropil:
         rng.normal(0.27, 0.045, len(cells.dendrite)),
     )
     power = mitochondria.spread(
-        cells.beads, _starts(cells.beads, cells.dendrite, rng), (900, 0.4), 190, rng
+        cells.trunks, _starts(cells.trunks, cells.dendrite, rng), (900, 0.4), 190, rng
     )
-    return Neuropil(seed, cells, power, np.append(cytoplasm, 0.15).clip(0.1, 0.4).astype(np.float32))
+    stain = np.append(cytoplasm, 0.15).clip(0.1, 0.4).astype(np.float32)
+    return Neuropil(seed, cells, power, stain, _axes(cells))
+
+
+def _axes(cells: neurites.Neurites) -> dict[int, microtubules.Axis]:
+    """The axis of every dendrite that has one."""
+    shafts = cells.trunks.where(cells.dendrite[cells.trunks.label])
+    found = ((label, microtubules.axis_of(tube)) for label, tube in shafts.tubes())
+    return {label: axis for label, axis in found if axis is not None}
 
 
 def _starts(beads: Beads, dendrite: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -102,11 +114,3 @@ def _starts(beads: Beads, dendrite: np.ndarray, rng: np.random.Generator) -> np.
     wide = np.clip((beads.radius_nm - 90) / 100, 0, 1.4)
     per_nm = np.where(dendrite[beads.label], 1 / 1500, 1 / 800) * wide
     return rng.uniform(size=len(step_nm)) < per_nm * np.minimum(step_nm, 400)
-
-
-def _moved(grid: Grid) -> Grid:
-    """The same grid away from the origin, where the field's lattice begins."""
-    return Grid(grid.y_nm + 200, grid.x_nm + 200)
-
-
-__all__ = ["Labels", "Neuropil", "neuropil"]

@@ -69,24 +69,24 @@ def _overlaps(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Index pairs of overlapping beads of different strings.
 
-    Small beads look for small ones, large beads for all, each with the radius that suffices.
+    Beads are searched by classes of similar radius, so that a few large ones do not make every
+    small one look far.
     """
     radius, label = beads.radius_nm, beads.label
-    large = radius > 2 * np.median(radius)
-    found = []
-    for group, limit in ((~large, radius[~large].max(initial=0)), (large, radius.max(initial=0))):
-        index = np.flatnonzero(group)
-        others = index if limit < radius.max(initial=0) else np.arange(len(radius))
-        if not len(index):
-            continue
-        near = cKDTree(centre[others]).sparse_distance_matrix(
-            cKDTree(centre[index]), 2 * limit, output_type="ndarray"
-        )
-        found.append((others[near["i"]], index[near["j"]], near["v"]))
-    first, second, distance = (np.concatenate(part) for part in zip(*found, strict=True))
-    one_way = (first < second) | large[first] ^ large[second]
-    real = one_way & (label[first] != label[second]) & (distance < radius[first] + radius[second])
-    return first[real], second[real]
+    size = np.floor(np.log2(radius / radius.min())).astype(int)
+    classes = [np.flatnonzero(size == k) for k in np.unique(size)]
+    trees = [cKDTree(centre[index]) for index in classes]
+    first, second = [], []
+    for i, own in enumerate(classes):
+        for j, other in enumerate(classes[: i + 1]):
+            limit = float(radius[own].max() + radius[other].max())
+            near = trees[i].sparse_distance_matrix(trees[j], limit, output_type="ndarray")
+            a, b = own[near["i"]], other[near["j"]]
+            close = (label[a] != label[b]) & (near["v"] < radius[a] + radius[b])
+            close &= (i != j) | (a < b)
+            first.append(a[close])
+            second.append(b[close])
+    return np.concatenate(first), np.concatenate(second)
 
 
 def _smoothed_along(shift: NDArray[np.float64], label: NDArray[np.int32]) -> NDArray[np.float64]:

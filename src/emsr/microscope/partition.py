@@ -47,7 +47,8 @@ class Beads:
     def tubes(self) -> Iterator[tuple[int, Beads]]:
         """Each label that occurs, with its beads."""
         labels, first = np.unique(self.label, return_index=True)
-        for label, a, b in zip(labels, first, [*first[1:], len(self.label)], strict=True):
+        last = np.append(first[1:], len(self.label))[: len(labels)]
+        for label, a, b in zip(labels, first, last, strict=True):
             yield int(label), self.span(slice(a, b))
 
 

@@ -18,6 +18,10 @@ UNIT_SCALE = 3.0
 """A cubic B-spline lowers the variance of white lattice values to about 1/9 (three axes)."""
 
 
+ORIGIN_NM = 800.0
+"""Lattices begin this far before the volume: slices are painted with a border."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """Positions in nm of the rows and columns of a slice."""
@@ -35,7 +39,8 @@ class Grid:
 class SmoothField:
     """A random field of mean 0 and variance about 1, correlated over about ``cell_nm`` (z, y, x).
 
-    Fields of equal ``seed`` and different ``stream`` are independent.
+    Fields of equal ``seed`` and different ``stream`` are independent. Cells smaller than a pixel
+    are widened to it: the lattice never outgrows the slice.
     """
 
     seed: int
@@ -43,9 +48,8 @@ class SmoothField:
     cell_nm: tuple[float, float, float]
 
     def at(self, z_nm: float, grid: Grid) -> Field:
-        """The slice ``(y, x)`` at depth ``z_nm``; positions from -2 cells upwards."""
-        _, cell_y, cell_x = self.cell_nm
-        rows, columns = _spline(grid.y_nm, cell_y), _spline(grid.x_nm, cell_x)
+        """The slice ``(y, x)`` at depth ``z_nm``; in plane from ``-ORIGIN_NM`` upwards."""
+        rows, columns = _spline(grid.y_nm, self.cell_nm[1]), _spline(grid.x_nm, self.cell_nm[2])
         lattice = self._plane(z_nm, (rows.shape[1], columns.shape[1]))
         along_y = rows @ lattice
         return np.ascontiguousarray((columns @ np.ascontiguousarray(along_y.T)).T)
@@ -70,7 +74,8 @@ def spline_weights(t: NDArray[np.floating]) -> Field:
 
 def _spline(position_nm: Field, cell_nm: float) -> sparse.csr_array:
     """Sparse ``(n, lattice)``: each position from its four lattice points."""
-    position = np.asarray(position_nm, np.float64) / cell_nm + 2
+    widest = max(cell_nm, float(position_nm[1] - position_nm[0]))
+    position = (np.asarray(position_nm, np.float64) + ORIGIN_NM) / widest
     first = np.floor(position).astype(np.int64)
     weights = spline_weights(position - first)
     columns = first[:, None] + np.arange(4)

@@ -69,6 +69,7 @@ def paint_densities(stain: Field, neurites: Neurites, canvas: Canvas, cells: Wal
         behind = (owner == synapses.post[i]) & (other == synapses.pre[i])
         before = (owner == synapses.pre[i]) & (other == synapses.post[i])
         band = np.where(behind, ramp(-depth, -30, -10), np.where(before, ramp(-depth, -14, -4), 0))
+        near *= 1 - 0.8 * cells.tilt[cut] ** 2
         cover(stain[cut], 0.75 * near * band.astype(np.float32), 0.85)
 
 

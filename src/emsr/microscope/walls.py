@@ -29,13 +29,15 @@ class Walls:
     neighbour: Labels
 
 
-def walls(part: Partition, canvas: Canvas, rounding_nm: float, gap_nm: Field | float) -> Walls:
+def walls(
+    part: Partition, canvas: Canvas, rounding_nm: Field | float, gap_nm: Field | float
+) -> Walls:
     """Cells with corners rounded over ``rounding_nm`` that keep ``gap_nm`` between them and
     the halfway surface to the next cell."""
     near = (part.second - part.nearest) / 2
     far = (part.third - part.nearest) / 2
-    corner = np.clip(1 - (far - near) / np.float32(rounding_nm), 0, 1)
-    level = near - corner * corner * np.float32(rounding_nm / 4) - np.float32(gap_nm)
+    corner = np.clip(1 - (far - near) / rounding_nm, 0, 1)
+    level = near - corner * corner * (rounding_nm / 4) - gap_nm
     along_z = (part.slope_z_second - part.slope_z) / 2
     y_nm, x_nm = (float(a[1] - a[0]) for a in (canvas.fine.y_nm, canvas.fine.x_nm))
     steep = steepest(level, 0, y_nm) ** 2 + steepest(level, 1, x_nm) ** 2 + along_z**2

@@ -12,9 +12,11 @@ from emsr.microscope.partition import Canvas, coarse_grid, divide
 from emsr.microscope.smooth_field import Field, Grid, SmoothField
 from emsr.microscope.walls import Walls, cover, ramp, sheet, walls
 
-REACH_NM = 420.0
-COARSE_NM = 38.0
-MEMBRANE_NM = 5.0
+REACH_NM = 250.0
+COARSE_NM = 45.0
+MEMBRANE_NM = 6.5
+ROUNDING_NM = np.array([150, 55, 300], np.float32)
+"""How far corners are rounded, by kind of cell."""
 BORDER_NM = 360.0
 """Painted around the slice and cut off: a sheath is measured from walls that may lie outside."""
 
@@ -34,14 +36,16 @@ class WhiteMatter:
         wide, inner = _with_border(grid)
         canvas = self._canvas(z_nm, wide)
         part = divide(canvas, self.cells.beads, REACH_NM)
-        cells = walls(part, canvas, 110.0, self._gap(z_nm, wide))
+        rounding = ROUNDING_NM[np.append(self.cells.kind, fibres.BARE)][part.owner]
+        cells = walls(part, canvas, rounding, self._gap(z_nm, wide))
         thickness = self._thickness(z_nm, wide, cells)
         axon = myelin.inner_walls(cells, thickness, wide)
         stain = self._cytoplasm(z_nm, wide, cells)
         paint_nuclei(stain, self.cells, part.nearest, cells, z_nm, wide, self.seed)
         folds = self._field(50, 120, 75).at(z_nm, wide)
         mitochondria.paint(stain, self.mitochondria, canvas, axon, folds)
-        cover(stain, 0.95 * sheet(cells.depth, cells.tilt, MEMBRANE_NM), 0.8)
+        self._paint_glia(stain, z_nm, wide, cells)
+        cover(stain, 0.95 * sheet(cells.depth, cells.tilt, MEMBRANE_NM), 0.88)
         myelin.paint(stain, axon, thickness, self._field, z_nm, wide)
         return np.clip(stain[inner], 0, 1)
 
@@ -63,7 +67,7 @@ class WhiteMatter:
     def _gap(self, z_nm: float, grid: Grid) -> Field:
         """Half the distance between cells: a cleft, or room for a glial process."""
         wide = self._field(30, 900, 520).at(z_nm, grid)
-        return 5 + 75 * ramp(wide, 0.6, 1.9)
+        return 6 + 80 * ramp(wide, 0.6, 1.9)
 
     def _thickness(self, z_nm: float, grid: Grid, cells: Walls) -> Field:
         """Myelin thickness in nm at each point; 0 in cells without."""
@@ -75,9 +79,20 @@ class WhiteMatter:
         stain = own + ramp(-cells.depth, 0, 8) * (0.2 - own)
         stain += 0.015 * self._field(40, 300, 300).at(z_nm, grid)
         # Microtubules and neurofilaments run along z: fine across, long in depth.
-        stain += 0.045 * self._field(41, 500, 24).at(z_nm, grid)
+        stain += 0.055 * self._field(41, 500, 20).at(z_nm, grid)
         stain += 0.22 * ramp(self._field(42, 400, 26).at(z_nm, grid), 1.3, 2.6)
         return stain
+
+
+    def _paint_glia(self, stain: Field, z_nm: float, grid: Grid, cells: Walls) -> None:
+        """Walls between the glial processes that fill the room left by axons; glial filaments."""
+        between = ramp(-cells.depth, 12, 30)
+        for stream in (46, 47):
+            fold = self._field(stream, 700, 260).at(z_nm, grid)
+            cover(stain, 0.9 * between * sheet(130 * fold, 0.3, MEMBRANE_NM), 0.8)
+        dark = ramp(self._field(48, 900, 500).at(z_nm, grid), -0.3, 0.9)
+        granules = ramp(self._field(49, 60, 22).at(z_nm, grid), 0.9, 2.2)
+        cover(stain, between * (0.18 * dark + 0.35 * granules), 0.6)
 
 
 def white_matter(extent_nm: tuple[float, float, float], seed: int) -> WhiteMatter:
@@ -90,7 +105,7 @@ def white_matter(extent_nm: tuple[float, float, float], seed: int) -> WhiteMatte
     )
     room = cells.beads.radius_nm - cells.sheath_nm[cells.beads.label]
     hosts = type(cells.beads)(cells.beads.centre_nm, room, cells.beads.label)
-    power = mitochondria.spread(hosts, _starts(cells, room, rng), (1800, 0.4), 150, rng)
+    power = mitochondria.spread(hosts, _starts(cells, room, rng), (1800, 0.4), 190, rng)
     return WhiteMatter(seed, cells, power, np.append(stain, 0.2).clip(0.08, 0.4).astype(np.float32))
 
 

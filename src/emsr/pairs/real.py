@@ -48,7 +48,8 @@ class SlicePairMeasures:
     z: int
     likeness: float
     shift_px: np.ndarray
-    """(y, x) in HR pixels: where HR would have to be moved to lie on LR."""
+    """(y, x) in HR pixels: where HR would have to be moved to lie on LR; NaN where the
+    two do not show the same field."""
     grey: np.ndarray
     noise: np.ndarray
 
@@ -120,10 +121,12 @@ def _measure(
 def measure_slice(z: int, lr: np.ndarray, hr: np.ndarray, scale: int) -> SlicePairMeasures:
     """Everything measured on one LR slice (y, x) and its HR slice (s*y, s*x)."""
     hr_mean = stages.sample_area(hr, scale)
+    likeness = align.likeness(lr, hr_mean)
+    alike = likeness >= SMALLEST_LIKENESS
     return SlicePairMeasures(
         z=z,
-        likeness=align.likeness(lr, hr_mean),
-        shift_px=align.residual_shift(lr, hr_mean) * scale,
+        likeness=likeness,
+        shift_px=align.residual_shift(lr, hr_mean) * scale if alike else np.full(2, np.nan),
         grey=align.grey_moments(lr, hr_mean),
         noise=noise.noise_moments(lr, hr_mean),
     )

@@ -114,4 +114,5 @@ def scaled_spacing(hr_spacing_nm: Spacing, scale: int) -> Spacing:
     if hr_spacing_nm is None:
         return None
     z, y, x = hr_spacing_nm
-    return z, y * scale, x * scale
+    # 5.9 nm times 3 is to be 17.7 nm, without the noise of the product's last digits
+    return z, float(f"{y * scale:.12g}"), float(f"{x * scale:.12g}")

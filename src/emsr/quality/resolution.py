@@ -22,9 +22,10 @@ from emsr.quality.fidelity import check_pair
 PERSISTENCE_RINGS = 3
 """Rings over which a curve must stay below a threshold, on average, to have crossed it; also the
 lowest ring at which a crossing is believed."""
-HANN_FRACTION = (18 / 35) ** 2
-"""Share of a ring's Fourier pixels that are independent behind a two-dimensional Hann window:
-per axis (mean w²)² / mean w⁴ = (3/8)² / (35/128)."""
+HANN_FRACTION = 18 / 35
+"""Share of a ring's Fourier pixels that are independent behind a Hann window: (mean w²)² / mean w⁴
+= (3/8)² / (35/128). Once, not per axis: a ring is one pixel thin, so only neighbours along it count
+twice."""
 
 
 def frc(image: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -106,7 +107,7 @@ def frc_resolution_nm(
     curve never crosses (the detail is 2 pixels or finer), when it crosses before ring 3 (too
     coarse for this field to say), or when there are too few rings; ``crossing_note`` tells which.
 
-    Rings of few Fourier pixels scatter by about 2 / sqrt(pixels), so a single ring below the
+    Rings of few Fourier pixels scatter by about 1.4 / sqrt(pixels), so a single ring below the
     threshold is no crossing: it and the two after it must be below on average too.
     """
     ring = _crossing(curve, threshold)

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
-from zarr.core.array import ArrayConfigParams
 
 from emsr.errors import InputError
 from emsr.geometry.box import Box, Triple
@@ -34,7 +33,6 @@ from emsr.volumes.spacing import Spacing
 
 UNFINISHED, FINISHED = "unfinished", "finished"
 _AXES = ("z", "y", "x")
-_ALL_SHARDS: ArrayConfigParams = {"write_empty_chunks": True}  # a shard of zeros must exist, or it is never done
 _ZSTD_LEVEL = 3
 
 
@@ -51,8 +49,9 @@ def create(
 ) -> None:
     """Lay out an unfinished store at ``path``, all levels empty, in one rename.
 
-    ``run`` (JSON-able; tuples come back as lists) identifies the run, for ``read_state``. Levels are added until y and x
-    are at most ``coarsest_px``. InputError where something is at ``path`` already.
+    ``run`` (JSON-able; tuples come back as lists) identifies the run, for ``read_state``.
+    Levels are added until y and x are at most ``coarsest_px``. InputError where something is at
+    ``path`` already.
     """
     path = Path(path)
     if path.exists():
@@ -88,7 +87,6 @@ def _create_array(place: Path, level: Level, dtype: np.dtype, chunk: Triple, sha
         compressors=ZstdCodec(level=_ZSTD_LEVEL),
         fill_value=0,
         dimension_names=_AXES,
-        config=_ALL_SHARDS,
     )
 
 
@@ -112,7 +110,9 @@ def read_state(path: str | Path) -> dict[str, Any] | None:
 
 def open_level(path: str | Path, level: int) -> zarr.Array:
     """The (z, y, x) array of a level, to write shards to."""
-    return zarr.open_array(str(Path(path) / str(level)), mode="r+", config=_ALL_SHARDS)
+    array = zarr.open_array(str(Path(path) / str(level)), mode="r+")
+    # a shard of zeros must be stored too: one that is absent counts as not done
+    return array.with_config({"write_empty_chunks": True})
 
 
 def write_box(array: zarr.Array, box: Box, values: np.ndarray) -> None:

@@ -38,6 +38,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 Fetch = Callable[[Box], np.ndarray]
 _OME_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 _CLASSIC_LIMIT_BYTES = 2**32 - 2**25  # leaves room for the page directories
+_BUFFER_BYTES = 2**24  # what waits to be compressed
 _UNNAMED_Z = "ZQI"  # axes that tifffile gives to the pages of a plain stack
 
 
@@ -101,6 +102,7 @@ def _write(
             photometric="minisblack",
             compression="zlib" if compress else None,
             tile=tile_px,
+            buffersize=_BUFFER_BYTES,
             metadata=_ome_metadata(shape, dtype, spacing_nm),
         )
         if next(segments, None) is not None:

@@ -1,0 +1,128 @@
+"""The estimate against the unseen clean image: right where its assumption holds."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from emsr.errors import InputError
+from emsr.quality import reference_free
+from emsr.quality.fidelity import psnr
+from emsr.quality.reference_free import (
+    check_repeat,
+    clean_psnr_from_repeat,
+    error_blocks,
+    merged,
+)
+
+SHAPE = (4, 96, 130)
+
+
+def scene(seed, noise_sigma=20.0):
+    """Truth, two scans of it with Poisson-like noise, and an SR with errors of its own."""
+    rng = np.random.default_rng(seed)
+    truth = 120 + 300 * ndimage.gaussian_filter(rng.normal(size=SHAPE), (0, 3, 3))
+    scale = noise_sigma * np.sqrt(np.clip(truth, 10, None) / 120)
+    hr, repeat = (truth + scale * rng.normal(size=SHAPE) for _ in range(2))
+    error = ndimage.gaussian_filter(rng.normal(size=SHAPE), (0, 1.5, 1.5))
+    return truth, hr, repeat, truth + 25 * error
+
+
+def test_recovers_the_true_psnr_within_its_interval():
+    inside = 0
+    for seed in range(20):
+        truth, hr, repeat, sr = scene(seed)
+        value, (low, high) = clean_psnr_from_repeat(
+            sr, hr, repeat, 255, np.random.default_rng(0), draws=300
+        )
+        true = psnr(sr, truth, 255)
+        assert value == pytest.approx(true, abs=1.0)
+        assert low < value < high
+        inside += low <= true <= high
+        assert psnr(sr, hr, 255) < true - 5  # the noisy score is far below
+    assert inside >= 17
+
+
+def test_fails_when_the_noise_is_shared_with_sr():
+    """An image that copied the reference's noise is not told from a clean one."""
+    truth, hr, repeat, sr = scene(1)
+    copied = sr + 0.7 * (hr - truth)
+    value, (_, high) = clean_psnr_from_repeat(copied, hr, repeat, 255, np.random.default_rng(0))
+    true = psnr(copied, truth, 255)
+    assert value is None or high is None or value != pytest.approx(true, abs=1.0)
+
+
+def test_fails_when_the_two_scans_share_noise():
+    truth, hr, _, sr = scene(2)
+    half_shared = truth + 0.7 * (hr - truth) + np.random.default_rng(9).normal(0, 10, SHAPE)
+    value, (_, high) = clean_psnr_from_repeat(sr, hr, half_shared, 255, np.random.default_rng(0))
+    assert high < psnr(sr, truth, 255) - 3
+    assert value < high
+
+
+def test_a_perfect_sr_has_no_finite_estimate_but_a_lower_bound():
+    found = []
+    for seed in range(6):
+        truth, hr, repeat, _ = scene(seed)
+        value, (low, high) = clean_psnr_from_repeat(
+            truth, hr, repeat, 255, np.random.default_rng(0), draws=200
+        )
+        assert high is None
+        assert low is not None
+        found.append(value)
+    assert None in found
+
+
+def test_seeded_and_slicewise():
+    _, hr, repeat, sr = scene(3)
+    runs = [
+        clean_psnr_from_repeat(sr, hr, repeat, 255, np.random.default_rng(5), draws=50)
+        for _ in range(2)
+    ]
+    assert runs[0] == runs[1]
+    single = clean_psnr_from_repeat(sr[0], hr[0], repeat[0], 255, np.random.default_rng(5))
+    assert single[0] is not None
+
+
+def test_correlated_error_widens_the_interval():
+    """Blocks know that neighbours are alike: single pixels as blocks give too short an interval."""
+    _, hr, repeat, sr = scene(4, noise_sigma=2.0)
+    widths = []
+    for px in (1, 32):
+        rng = np.random.default_rng(0)
+        _, (low, high) = clean_psnr_from_repeat(sr, hr, repeat, 255, rng, px, draws=200)
+        widths.append(high - low)
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_blocks_hold_every_pixel_once():
+    rng = np.random.default_rng(0)
+    sr, hr, repeat = rng.normal(size=(3, 70, 45))
+    blocks = error_blocks(sr, hr, repeat, 32)
+    assert len(blocks) == 3 * 2
+    total, pixels = blocks.sum(axis=0)
+    assert pixels == 70 * 45
+    assert total == pytest.approx(((sr - hr) * (sr - repeat)).sum())
+    few = merged(blocks, 4)
+    assert len(few) <= 4
+    np.testing.assert_allclose(few.sum(axis=0), [total, pixels])
+
+
+def test_many_blocks_are_merged_before_they_are_drawn(monkeypatch):
+    monkeypatch.setattr(reference_free, "MOST_UNITS", 10)
+    truth, hr, repeat, sr = scene(5)
+    value, _ = clean_psnr_from_repeat(sr, hr, repeat, 255, np.random.default_rng(0), draws=50)
+    assert value == pytest.approx(psnr(sr, truth, 255), abs=1.0)
+
+
+def test_repeats_that_are_none():
+    truth, hr, repeat, sr = scene(6)
+    rng = np.random.default_rng(0)
+    for copy in (hr, hr * 2.0 - 7, hr.astype(np.float32)):
+        with pytest.raises(InputError, match="identical to the reference"):
+            clean_psnr_from_repeat(sr, hr, copy, 255, rng)
+    for other in (scene(7)[2], np.roll(repeat, 40, axis=-1), np.full(SHAPE, 3.0), 255 - repeat):
+        with pytest.raises(InputError, match="does not show the reference's field"):
+            clean_psnr_from_repeat(sr, hr, other, 255, rng)
+    with pytest.raises(InputError, match=r"\(3, 96, 130\)"):
+        clean_psnr_from_repeat(sr, hr, repeat[1:], 255, rng)
+    check_repeat(truth + 3 * (hr - truth), truth + 3 * (repeat - truth))  # very noisy, but true
