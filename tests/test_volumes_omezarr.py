@@ -22,6 +22,7 @@ from emsr.volumes import omezarr
 from emsr.volumes.flatten import omezarr_to_tiff
 from emsr.volumes.pyramid import block_mean, downsample_plan, level_boxes
 from emsr.volumes.source import open_volume
+from emsr.volumes.tiff import software_of
 
 SHAPE, CHUNK, SHARD = (5, 70, 90), (1, 16, 16), (2, 32, 32)
 SPACING = (20.0, 5.0, 5.0)
@@ -341,7 +342,8 @@ def test_shard_boxes_cover_every_voxel_once(shape, shard):
 
 @pytest.mark.parametrize("compress", [False, True])
 def test_flattened_to_tiff(finished, tmp_path, compress):
-    omezarr_to_tiff(finished, tmp_path / "a.tif", tile_px=30, compress=compress)
+    omezarr_to_tiff(finished, tmp_path / "a.tif", 30, compress, software="emsr run 7")
+    assert software_of(tmp_path / "a.tif") == "emsr run 7"
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
         assert tif.is_ome
         assert tif.series[0].axes == "ZYX"
@@ -351,7 +353,7 @@ def test_flattened_to_tiff(finished, tmp_path, compress):
     assert volume.spacing_nm == SPACING
     box = Box((1, 20, 30), (4, 69, 90))
     np.testing.assert_array_equal(volume.read(box), STACK[box.slices])
-    omezarr_to_tiff(finished, tmp_path / "b.tif", tile_px=30, compress=compress)
+    omezarr_to_tiff(finished, tmp_path / "b.tif", 30, compress, software="emsr run 7")
     assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
 
 

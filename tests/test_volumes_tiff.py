@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from emsr.errors import InputError
 from emsr.geometry.box import Box, whole
 from emsr.volumes.source import open_volume
-from emsr.volumes.tiff import write_tiff, write_tiff_tiles
+from emsr.volumes.tiff import software_of, write_tiff, write_tiff_tiles
 
 SHAPE = (3, 37, 53)
 
@@ -137,6 +137,18 @@ def test_a_failed_write_keeps_the_file_that_was_there(tmp_path):
     with pytest.raises(ValueError, match="expected 3"):
         write_tiff(target, coordinates()[:2], SHAPE, np.uint16, None)
     assert target.read_bytes() == before
+
+
+def test_what_made_a_file(tmp_path):
+    path = tmp_path / "a.tif"
+    write_tiff(path, coordinates(), SHAPE, np.uint16, None, software="emsr run 0123abcd")
+    assert software_of(path) == "emsr run 0123abcd"
+    tifffile.imwrite(path, coordinates()[0], software=False)
+    assert software_of(path) is None
+    for content in (b"", b"hello", b"II*\0" + bytes(20)):
+        path.write_bytes(content)
+        assert software_of(path) is None
+    assert software_of(tmp_path / "missing.tif") is None
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 7), (4, 1, 7), (4, 5, 1), (1, 1, 1)])

@@ -72,9 +72,9 @@ class Neuropil:
         glia = ramp(-cells.depth, 0, 8)
         stain = own + glia * (0.15 - own)
         stain += 0.015 * self._field(40, 300, 260).at(z_nm, grid)
-        stain += 0.03 * self._field(41, 60, 34).at(z_nm, grid)
-        stain += 0.05 * self._field(42, 40, 13).at(z_nm, grid)
-        stain += 0.25 * ramp(self._field(45, 40, 17).at(z_nm, grid), 1.2, 2.6)
+        stain += 0.03 * self._field(41, 90, 34).at(z_nm, grid)
+        stain += 0.05 * self._field(42, 60, 13).at(z_nm, grid)
+        stain += 0.25 * ramp(self._field(45, 60, 17).at(z_nm, grid), 1.2, 2.6)
         return stain
 
     def _paint_reticulum(self, stain: Field, z_nm: float, grid: Grid, cells: Walls) -> None:
@@ -91,13 +91,13 @@ def neuropil(extent_nm: tuple[float, float, float], seed: int) -> Neuropil:
     cells = neurites.grow(np.array(extent_nm), rng)
     cytoplasm = np.where(
         cells.dendrite,
-        rng.normal(0.20, 0.03, len(cells.dendrite)),
-        rng.normal(0.27, 0.045, len(cells.dendrite)),
+        rng.normal(0.20, 0.045, len(cells.dendrite)),
+        rng.normal(0.28, 0.07, len(cells.dendrite)),
     )
     power = mitochondria.spread(
         cells.trunks, _starts(cells.trunks, cells.dendrite, rng), (900, 0.4), 190, rng
     )
-    stain = np.append(cytoplasm, 0.15).clip(0.1, 0.4).astype(np.float32)
+    stain = np.append(cytoplasm, 0.15).clip(0.09, 0.46).astype(np.float32)
     return Neuropil(seed, cells, power, stain, _axes(cells))
 
 

@@ -37,17 +37,13 @@ def cloud(neurites: Neurites, i: int, seed: int) -> Field:
     rng = np.random.default_rng([seed, CLOUD_STREAM, i])
     centre, radius = neurites.boutons.centre_nm[i], float(neurites.boutons.radius_nm[i])
     fullness = rng.uniform(0.4, 1.0)
-    count = int(26.0 * fullness * (radius / CROWDED_NM) ** 3)
+    count = int(30.0 * fullness * (radius / CROWDED_NM) ** 3)
     points = centre + 1.5 * radius * rng.uniform(-1, 1, (count, 3))
     contact = _contact_of(neurites, i)
     if contact is not None:
         distance = np.linalg.norm(points - contact, axis=1)
         points = points[rng.uniform(size=count) < np.exp(-distance / (1.8 * radius))]
-    crowded = cKDTree(points).query_pairs(CROWDED_NM, output_type="ndarray") if len(points) else []
-    keep = np.ones(len(points), bool)
-    for a, b in crowded:
-        keep[b] &= not keep[a]
-    return points[keep].astype(np.float32)
+    return _uncrowded(points).astype(np.float32)
 
 
 def paint_densities(stain: Field, neurites: Neurites, canvas: Canvas, cells: Walls) -> None:
@@ -71,6 +67,14 @@ def paint_densities(stain: Field, neurites: Neurites, canvas: Canvas, cells: Wal
         band = np.where(behind, ramp(-depth, -30, -10), np.where(before, ramp(-depth, -14, -4), 0))
         near *= 1 - 0.8 * cells.tilt[cut] ** 2
         cover(stain[cut], 0.75 * near * band.astype(np.float32), 0.85)
+
+
+def _uncrowded(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The points that have no earlier one within ``CROWDED_NM``."""
+    if not len(points):
+        return points
+    pairs = cKDTree(points).query_pairs(CROWDED_NM, output_type="ndarray")
+    return np.delete(points, pairs.max(axis=1), axis=0)
 
 
 def _contact_of(neurites: Neurites, i: int) -> NDArray[np.floating] | None:

@@ -17,7 +17,11 @@ _TILE_MULTIPLE = 16  # TIFF wants tile sides in multiples of it
 
 
 def omezarr_to_tiff(
-    zarr_path: str | Path, tif_path: str | Path, tile_px: int, compress: bool = False
+    zarr_path: str | Path,
+    tif_path: str | Path,
+    tile_px: int,
+    compress: bool = False,
+    software: str = "emsr",
 ) -> None:
     """Write level 0 to an OME-TIFF in square tiles of ``tile_px`` (rounded up to 16).
 
@@ -33,6 +37,7 @@ def omezarr_to_tiff(
         volume.spacing_nm,
         (side, side),
         compress,
+        software,
     )
 
 

@@ -49,16 +49,18 @@ def write_tiff(
     dtype: np.dtype | type | str,
     spacing_nm: Spacing,
     compress: bool = False,
+    software: str = "emsr",
 ) -> None:
     """Write (y, x) ``planes`` in the order of z as an OME-TIFF, one plane in memory at a time.
 
     The same planes give the same bytes: no time stamp, no random identifier. BigTIFF from 4 GB
-    on; ``compress`` uses zlib. The file appears under its name only when it is complete.
-    ValueError where the planes are not ``shape`` and ``dtype``.
+    on; ``compress`` uses zlib; ``software`` (ASCII) says what made it. The file appears
+    under its name only when it is complete. ValueError where the planes are not ``shape`` and
+    ``dtype``.
     """
     dtype = np.dtype(dtype)
     checked = _checked(planes, shape[0], shape[1:], dtype)
-    _write(path, checked, shape, dtype, spacing_nm, compress, tile_px=None)
+    _write(path, checked, shape, dtype, spacing_nm, compress, software, tile_px=None)
 
 
 def write_tiff_tiles(
@@ -69,12 +71,13 @@ def write_tiff_tiles(
     spacing_nm: Spacing,
     tile_px: tuple[int, int],
     compress: bool = False,
+    software: str = "emsr",
 ) -> None:
     """As ``write_tiff``, from (y, x) tiles in the order z, y, x: planes too large for memory.
 
     Tiles at the far edges may be smaller. ``tile_px`` (y, x): multiples of 16.
     """
-    _write(path, iter(tiles), shape, np.dtype(dtype), spacing_nm, compress, tile_px)
+    _write(path, iter(tiles), shape, np.dtype(dtype), spacing_nm, compress, software, tile_px)
 
 
 def _write(
@@ -84,6 +87,7 @@ def _write(
     dtype: np.dtype,
     spacing_nm: Spacing,
     compress: bool,
+    software: str,
     tile_px: tuple[int, int] | None,
 ) -> None:
     if dtype.name not in _OME_TYPES:
@@ -102,6 +106,7 @@ def _write(
             photometric="minisblack",
             compression="zlib" if compress else None,
             tile=tile_px,
+            software=software,
             buffersize=_BUFFER_BYTES,
             metadata=_ome_metadata(shape, dtype, spacing_nm),
         )
@@ -132,6 +137,16 @@ def _checked(
         yield np.ascontiguousarray(plane)
     if count != depth:
         raise ValueError(f"{count} planes, expected {depth}")
+
+
+def software_of(path: str | Path) -> str | None:
+    """What a TIFF says made it; None where it says nothing, or is no TIFF."""
+    try:
+        with tifffile.TiffFile(path) as tif:
+            tag = tif.pages.first.tags.get("Software")
+            return None if tag is None else str(tag.value)
+    except (OSError, ValueError, IndexError, tifffile.TiffFileError):
+        return None
 
 
 def open_tiff(path: str | Path) -> StoredVolume:
