@@ -1,6 +1,7 @@
 """How the phantom compares with real EM images: grey histogram, power spectrum, and side by side.
 
     python benchmarks/phantom_look.py [--data DIR] [--seed N] [--png PATH]
+    python benchmarks/phantom_look.py --figure docs/img/phantom.png
 
 Prints one row per image set: percentiles of the grey values, the share of the variance in bands of
 wavelength, and the slope of the radial power spectrum. Real images are read where ``--data`` (or
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.io import imread, imsave
 
+from emsr.geometry.box import Box
 from emsr.jobs.simulate import simulate
 from emsr.volumes.source import open_volume
 
@@ -139,9 +141,19 @@ def side_by_side(looks: list[Look], side: int = 384) -> NDArray[np.uint8]:
     return np.vstack([np.hstack(tiles[i : i + 4]) for i in range(0, len(tiles), 4)])
 
 
-def _read(path: Path, chosen: slice = slice(None)) -> NDArray[np.float32]:
-    from emsr.geometry.box import Box
+def presets_figure(seed: int, side: int = 321) -> NDArray[np.uint8]:
+    """The same field of both presets at HR and, beside it, at LR drawn as large."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for preset in ("white-matter", "neuropil"):
+            simulate(Path(folder) / preset, preset, (1, side, side), 3, seed)
+            hr, lr = (_read(Path(folder) / preset / f"{scan}.tif")[0] for scan in ("hr", "lr"))
+            gap = np.full((side, 4), 255)
+            rows.append(np.hstack([hr, gap, np.kron(lr, np.ones((3, 3)))]))
+    return np.vstack([rows[0], np.full((4, rows[0].shape[1]), 255), rows[1]]).astype(np.uint8)
 
+
+def _read(path: Path, chosen: slice = slice(None)) -> NDArray[np.float32]:
     volume = open_volume(path)
     depth, height, width = volume.shape
     picked = range(depth)[chosen]
@@ -157,7 +169,11 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--png", type=Path, help="write a side-by-side picture there")
+    parser.add_argument("--figure", type=Path, help="write only the picture of the presets there")
     arguments = parser.parse_args()
+    if arguments.figure:
+        imsave(arguments.figure, presets_figure(arguments.seed), check_contrast=False)
+        return
     with tempfile.TemporaryDirectory() as folder:
         looks = phantom_looks(Path(folder), arguments.seed) + real_looks(arguments.data)
     print(header())

@@ -181,8 +181,8 @@ def test_training_resumes_after_a_kill_to_the_same_model(field, tmp_path):
     done(*train, "--out", tmp_path / "killed", "--resume")
     whole, killed = (weights_of(tmp_path / name) for name in ("whole", "killed"))
     assert all((whole[k] == killed[k]).all() for k in whole)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "killed/history.jsonl").open()]
-    assert steps == list(range(2, 31, 2))
+    history = (tmp_path / "killed/history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in history] == list(range(2, 31, 2))
 
 
 def weights_of(run):

@@ -24,7 +24,7 @@ from emsr.quality.greys import Survey, full_scale, least_squares, survey
 from emsr.quality.reference_free import check_repeat
 from emsr.quality.report import Slice, report_html
 from emsr.quality.scores import AGAINST, Marks, Scores
-from emsr.volumes.replacing import replacing
+from emsr.files import replacing
 from emsr.volumes.source import Volume, open_volume
 
 Planes = Callable[[int], np.ndarray]
@@ -102,7 +102,25 @@ def evaluate(
     (folder / "scores.json").unlink(missing_ok=True)
     _write(folder / "report.html", page)
     _write(folder / "scores.json", json.dumps(scores, indent=1, allow_nan=False) + "\n")
-    return {**scores, "report": str(folder / "report.html")}
+    report = str(folder / "report.html")
+    return {**scores, "report": report, "lines": _lines(scores, report)}
+
+
+def _lines(scores: Scores, report: str) -> list[str]:
+    """What a person reads at the end: SR, then bicubic, then where to look."""
+    named = [("SR", scores), *([("bicubic", scores["bicubic"])] if "bicubic" in scores else [])]
+    lines = []
+    for name, found in named:
+        parts = [f"{_number(found['psnr'])} dB PSNR against the noisy reference"]
+        if found.get("clean_psnr") is not None:
+            parts.append(f"about {_number(found['clean_psnr'])} dB against the unseen clean image")
+        parts.append(f"resolves {_number(found['frc_resolution_nm'])} nm")
+        lines.append(f"{name}: " + ", ".join(parts))
+    return [*lines, f"report: {report}"]
+
+
+def _number(value: float | None) -> str:
+    return "(unknown)" if value is None else f"{value:.1f}"
 
 
 def _open(given: dict[str, Any], spacing_nm: tuple[float, float, float] | None) -> Inputs:

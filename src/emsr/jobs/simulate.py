@@ -55,8 +55,8 @@ def simulate(
     ``shape`` (z, y, x) in HR voxels, y and x multiples of ``scale``; ``spacing_nm`` of HR, None
     takes the preset's. Truth (float32) is the expectation of ``hr.tif``: PSF, sampling, gain and
     offset, no noise. The scans (uint8) have independent noise; LR pixel i covers HR pixels
-    ``scale * i`` to ``scale * i + scale - 1``. Equal arguments give equal bytes, whatever the
-    machine's memory; one slice is held at a time. InputError for arguments that cannot be met.
+    ``scale * i`` to ``scale * i + scale - 1``. Equal arguments give equal bytes; one
+    slice is held in memory at a time. InputError for arguments that cannot be met.
     """
     out = Path(out)
     _check(preset, shape, scale, seed, spacing_nm)
@@ -123,9 +123,7 @@ def _scanned(stain: NDArray[np.float32], output: _Output, seed: int, z: int) -> 
     return acquire(stain, output.scan, rng)
 
 
-def _check(
-    preset: str, shape: Triple, scale: int, seed: int, spacing_nm: SpacingNm | None
-) -> None:
+def _check(preset: str, shape: Triple, scale: int, seed: int, spacing_nm: SpacingNm | None) -> None:
     if preset not in PRESETS:
         raise InputError(f"preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}")
     if not 1 <= scale <= 8:

@@ -54,6 +54,8 @@ def upscale(
     began = time.monotonic()
     out = Path(out)
     volume = open_volume(lr, spacing_nm)
+    for notice in volume.notices:
+        listener.say(notice)
     job = _Job(volume, load(model, device, precision), upscaling)
     spacing = _spacing(volume, job.model.header, listener)
     run = {"model_sha256": _file_hash(Path(model)), "input": _fingerprint(volume), **job.facts()}

@@ -1,1 +1,1 @@
-"""What is before the beam, and how it is seen: a phantom of brain tissue and the stages of a microscope."""
+"""What is before the beam, and how it is seen: a phantom of brain tissue, and a microscope."""

@@ -1,6 +1,6 @@
 """White matter as strings of beads along z: myelinated and bare axons, now and then a glial cell.
 
-Calibres are log-normal with the g-ratio near 0.7 (Chomiak and Hu, PLoS ONE 2009).
+Calibres are log-normal with g-ratios near 0.75 (Chomiak and Hu, PLoS ONE 2009).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from emsr.microscope.beads import Beads, Labels
 from emsr.microscope.packing import pushed_apart, wandering_line
-from emsr.microscope.partition import Beads, Labels
 from emsr.microscope.smooth_field import Field
 
 MARGIN_NM = 700.0
@@ -35,8 +35,8 @@ def bundle(extent_nm: NDArray[np.floating], rng: np.random.Generator) -> Fibres:
     """Fibres that fill a box of ``extent_nm`` (z, y, x) and a margin around it."""
     box = np.asarray(extent_nm) + 2 * MARGIN_NM
     lean = rng.normal(0, 0.1, 2)
-    strings, kinds = _somata(box, rng), []
-    kinds += [SOMA] * len(strings)
+    strings = _somata(box, rng)
+    kinds = [SOMA] * len(strings)
     for kind, share in ((MYELINATED, MYELINATED_SHARE), (BARE, BARE_SHARE)):
         missing = share * float(box[1] * box[2])
         while missing > 0:
@@ -46,8 +46,8 @@ def bundle(extent_nm: NDArray[np.floating], rng: np.random.Generator) -> Fibres:
             missing -= np.pi * radius**2
     beads = _labelled(strings)
     beads = pushed_apart(beads, rounds=35, stiffness=8)
-    kind = np.array(kinds, np.int32)
-    return Fibres(beads, kind, _sheaths(beads, kind, rng))
+    by_label = np.array(kinds, np.int32)
+    return Fibres(beads, by_label, _sheaths(beads, by_label, rng))
 
 
 def _radius(kind: int, rng: np.random.Generator) -> float:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from emsr.microscope.partition import Beads, Canvas, refine
+from emsr.microscope.beads import Beads
+from emsr.microscope.canvas import Canvas, refine
 from emsr.microscope.smooth_field import Field
 from emsr.microscope.walls import Walls, cover, ramp
 
@@ -43,15 +44,28 @@ def paint(
     """Paint the rods of the neurites in ``axes``; ``sway`` are two fields (y, x) of variance 1
     that keep the rods from lying on a lattice."""
     y_nm, x_nm = refine(np.stack([canvas.warped_y, canvas.warped_x]), canvas.step)
-    for label, box in enumerate(ndimage.find_objects(cells.owner + 1)):
-        axis = axes.get(label)
-        if box is None or axis is None:
-            continue
-        inside = (cells.owner[box] == label) * ramp(cells.depth[box], 30, 60)
-        position = (np.float32(canvas.z_nm), y_nm[box], x_nm[box])
-        along, *across = (sum(e * p for e, p in zip(row, position, strict=True)) for row in axis.frame)
-        waves = [
-            np.cos((a - np.interp(along, axis.along, middle)) * (2 * np.pi / SPACING_NM) + 2.2 * s[box])
-            for a, middle, s in zip(across, axis.across, sway, strict=True)
-        ]
-        cover(stain[box], 0.75 * inside * ramp(waves[0] * waves[1], 0.55, 0.95), 0.6)
+    for block in canvas.blocks():
+        for label, box in enumerate(ndimage.find_objects(cells.owner[block] + 1)):
+            axis = axes.get(label)
+            if box is None or axis is None:
+                continue
+            cut = _within(block[0], box[0]), _within(block[1], box[1])
+            inside = (cells.owner[cut] == label) * ramp(cells.depth[cut], 30, 60)
+            rods = _rods(axis, canvas.z_nm, y_nm[cut], x_nm[cut], [field[cut] for field in sway])
+            cover(stain[cut], 0.42 * inside * rods, 0.6)
+
+
+def _rods(axis: Axis, z_nm: float, y_nm: Field, x_nm: Field, sway: list[Field]) -> Field:
+    """Density of rods at the given places, 1 at their middle."""
+    position = (np.float32(z_nm), y_nm, x_nm)
+    along, *across = (sum(e * p for e, p in zip(row, position, strict=True)) for row in axis.frame)
+    turns = np.float32(2 * np.pi / SPACING_NM)
+    waves = [
+        np.cos((a - np.interp(along, axis.along, middle).astype(np.float32)) * turns + 3.2 * s)
+        for a, middle, s in zip(across, axis.across, sway, strict=True)
+    ]
+    return ramp(waves[0] * waves[1], 0.55, 0.95)
+
+
+def _within(outer: slice, inner: slice) -> slice:
+    return slice(outer.start + inner.start, outer.start + inner.stop)

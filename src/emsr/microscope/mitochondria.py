@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from emsr.microscope.partition import Beads, Canvas, Labels, tube_patch
+from emsr.microscope.beads import Beads, Labels
+from emsr.microscope.canvas import Canvas, tube_patch
 from emsr.microscope.smooth_field import Field
 from emsr.microscope.walls import Walls, cover, ramp, sheet, softer
 
@@ -65,7 +66,7 @@ def spread(
         np.array([beads.label[0] for beads in found], np.int32),
         np.array(across, np.float32).reshape(-1, 3),
         rng.uniform(42, 62, len(found)).astype(np.float32),
-        rng.normal(0.62, 0.05, len(found)).clip(0.48, 0.75).astype(np.float32),
+        rng.normal(0.62, 0.05, len(found)).clip(0.48, 0.76).astype(np.float32),
     )
 
 
@@ -84,7 +85,7 @@ def paint(stain: Field, kind: Mitochondria, canvas: Canvas, cells: Walls, folds:
         tilt = np.minimum(np.abs(patch.slope_z), 0.95)
         view = stain[cut]
         cover(view, ramp(depth, -7, 5), _matrix(kind, i, canvas, cut, depth, folds[cut]))
-        cover(view, 0.8 * sheet(depth, tilt, 6.0) * mine, 0.86)
+        cover(view, 0.8 * sheet(depth, tilt, 6.0) * mine, 0.9)
 
 
 def _matrix(
@@ -121,7 +122,7 @@ def _within(part: Beads, widest_nm: float, rng: np.random.Generator) -> Beads:
     """Beads of a mitochondrion in the stretch ``part`` of its neurite, somewhat off its middle."""
     middle, room = _resampled(part)
     taper = np.sin(np.pi * np.linspace(0.12, 0.88, len(room))) ** 0.35
-    fat = rng.uniform(0.42, 0.66) * room
+    fat = rng.uniform(0.44, 0.66) * room
     radius = np.minimum(fat, widest_nm * rng.uniform(0.75, 1.1)) * taper
     sideways = rng.normal(size=3)
     sideways /= np.linalg.norm(sideways)

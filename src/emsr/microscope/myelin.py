@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from emsr.microscope.smooth_field import Field, Grid, SmoothField
@@ -46,8 +47,9 @@ def paint(
     solid = sheathed * ramp(depth, 0, 8) * ramp(-axon.depth, -4, 4)
     waves = 7 * field(61, 700, 260).at(z_nm, grid)
     cover(stain, solid, _lamellae(depth + waves, field, z_nm, grid))
-    _part_lamellae(stain, solid, (depth + waves) / np.maximum(thickness_nm, 1), thickness_nm, field,
-                   z_nm, grid)
+    _part_lamellae(
+        stain, solid, (depth + waves) / np.maximum(thickness_nm, 1), thickness_nm, field, z_nm, grid
+    )
     cytoplasm = sheathed * ramp(axon.depth, 0, 6) * ramp(-inside, -12, -6)
     cover(stain, cytoplasm, 0.2)
     cover(stain, 0.8 * sheathed * sheet(inside - 16, 0.2, 5.0), 0.75)
@@ -62,7 +64,8 @@ def _lamellae(
     lines = 0.22 * seen * np.cos(2 * np.pi / PERIOD_NM * depth_nm)
     patchy = 0.05 * ramp(field(63, 400, 200).at(z_nm, grid), 0, 1.5)
     coarse = patchy * np.cos(depth_nm / 8 + 3 * field(62, 600, 350).at(z_nm, grid))
-    return 0.82 - 0.1 * seen + lines + coarse - patchy
+    uneven = 0.035 * field(68, 900, 600).at(z_nm, grid)
+    return 0.83 - 0.1 * seen + lines + coarse - patchy + uneven
 
 
 def _part_lamellae(
@@ -82,10 +85,10 @@ def _part_lamellae(
         cover(stain, 0.75 * solid * ramp(half - off, -5, 5) * ramp(loose, 0.8, 1.3), 0.32)
 
 
-def _depth(mask: Field, cells: Walls, grid: Grid) -> Field:
+def _depth(mask: NDArray[np.bool_], cells: Walls, grid: Grid) -> Field:
     """Distance in nm to the nearest point outside the mask or of another owner, smoothed over a
     pixel."""
-    inside = np.asarray(mask, bool).copy()
+    inside = mask.copy()
     for axis in (0, 1):
         other = np.diff(cells.owner, axis=axis) != 0
         pad = [(0, 0), (0, 0)]

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
+from emsr.microscope.beads import Beads
 from emsr.microscope.packing import pushed_apart, wandering_line
-from emsr.microscope.partition import Beads
 from emsr.microscope.smooth_field import Field
 
 MARGIN_NM = 450.0
@@ -87,7 +88,7 @@ def _strings(box_nm: NDArray[np.floating], rng: np.random.Generator) -> list[_St
 
 
 def _dendrite(box_nm: NDArray[np.floating], rng: np.random.Generator) -> _String:
-    radius = float(np.clip(rng.lognormal(np.log(200), 0.5), 90, 550))
+    radius = float(np.clip(rng.lognormal(np.log(230), 0.5), 90, 600))
     line = _line(box_nm, wander=0.25, step_nm=0.5 * radius, rng=rng)
     swelling = np.exp(0.22 * _wave(len(line), 500 / radius, rng))
     return _String(line, (radius * swelling).astype(np.float32), np.zeros(len(line), bool), True)
@@ -101,7 +102,7 @@ def _axon(box_nm: NDArray[np.floating], rng: np.random.Generator) -> _String:
     centre = rng.uniform(0, 2500)
     bouton = np.zeros(len(line), bool)
     while centre < along[-1]:
-        top, width = rng.lognormal(np.log(215), 0.35), rng.uniform(150, 350)
+        top, width = rng.lognormal(np.log(235), 0.35), rng.uniform(150, 350)
         thickness = np.maximum(thickness, top * np.exp(-(((along - centre) / width) ** 4)))
         bouton[int(np.argmin(np.abs(along - centre)))] = True
         centre += 900 + rng.exponential(2200)
@@ -139,17 +140,16 @@ def _shifted(string: _String, by_nm: float) -> _String:
 def _wave(count: int, period: float, rng: np.random.Generator) -> NDArray[np.float64]:
     """A random curve of ``count`` samples, standard deviation about 1, smooth over ``period``."""
     knots = int(count / max(period, 1)) + 3
-    return np.interp(
-        np.arange(count), np.linspace(0, count, knots), rng.normal(0, 1, knots)
-    )
+    return np.interp(np.arange(count), np.linspace(0, count, knots), rng.normal(0, 1, knots))
 
 
 def _with_synapses(
-    beads: Beads, dendrite: NDArray[np.bool_], is_bouton: NDArray[np.bool_], rng: np.random.Generator
+    beads: Beads,
+    dendrite: NDArray[np.bool_],
+    is_bouton: NDArray[np.bool_],
+    rng: np.random.Generator,
 ) -> Neurites:
     """Give most boutons a spine of the nearest dendrite, and the contact between the two."""
-    from scipy.spatial import cKDTree
-
     boutons = beads.where(is_bouton)
     shafts = beads.where(dendrite[beads.label])
     extra: list[Beads] = []
@@ -187,8 +187,11 @@ def _spine(
     centre = (shaft + steps * towards / distance * (reach - head)).astype(np.float32)
     radius = np.where(steps[:, 0] * max(gap, 0) > gap - 1.2 * head, head, 60.0)
     contact = bouton - towards / distance * 0.9 * float(boutons.radius_nm[i])
-    beads = Beads(centre, radius.astype(np.float32), np.full(len(centre), shafts.label[j], np.int32))
-    return beads, (*(float(c) for c in contact), float(np.clip(1.1 * head, 110, 230)))
+    beads = Beads(
+        centre, radius.astype(np.float32), np.full(len(centre), shafts.label[j], np.int32)
+    )
+    z, y, x = (float(c) for c in contact)
+    return beads, (z, y, x, float(np.clip(1.1 * head, 110, 230)))
 
 
 def _joined(parts: list[Beads]) -> Beads:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from emsr.microscope import microtubules, mitochondria, neurites, synapses
-from emsr.microscope.partition import Beads, Canvas, coarse_grid, divide
+from emsr.microscope.beads import Beads
+from emsr.microscope.canvas import Canvas, coarse_grid
+from emsr.microscope.partition import divide
 from emsr.microscope.smooth_field import Field, Grid, SmoothField
 from emsr.microscope.walls import Walls, cover, ramp, sheet, walls
 
@@ -42,7 +44,7 @@ class Neuropil:
         folds = self._field(50, 90, 60).at(z_nm, grid)
         mitochondria.paint(stain, self.mitochondria, canvas, cells, folds)
         synapses.paint_densities(stain, self.cells, canvas, cells)
-        cover(stain, 0.95 * sheet(cells.depth, cells.tilt, MEMBRANE_NM), 0.92)
+        cover(stain, 0.95 * sheet(cells.depth, cells.tilt, MEMBRANE_NM), 0.86)
         return np.clip(stain, 0, 1)
 
     def _field(self, stream: int, z_nm: float, yx_nm: float) -> SmoothField:
@@ -71,10 +73,10 @@ class Neuropil:
         own = self.cytoplasm[cells.owner]
         glia = ramp(-cells.depth, 0, 8)
         stain = own + glia * (0.15 - own)
-        stain += 0.015 * self._field(40, 300, 260).at(z_nm, grid)
-        stain += 0.03 * self._field(41, 90, 34).at(z_nm, grid)
-        stain += 0.05 * self._field(42, 60, 13).at(z_nm, grid)
-        stain += 0.25 * ramp(self._field(45, 60, 17).at(z_nm, grid), 1.2, 2.6)
+        stain += 0.03 * self._field(40, 500, 450).at(z_nm, grid)
+        stain += 0.026 * self._field(41, 90, 34).at(z_nm, grid)
+        stain += 0.04 * self._field(42, 60, 13).at(z_nm, grid)
+        stain += 0.16 * ramp(self._field(45, 60, 17).at(z_nm, grid), 1.2, 2.6)
         return stain
 
     def _paint_reticulum(self, stain: Field, z_nm: float, grid: Grid, cells: Walls) -> None:
@@ -91,13 +93,13 @@ def neuropil(extent_nm: tuple[float, float, float], seed: int) -> Neuropil:
     cells = neurites.grow(np.array(extent_nm), rng)
     cytoplasm = np.where(
         cells.dendrite,
-        rng.normal(0.20, 0.045, len(cells.dendrite)),
-        rng.normal(0.28, 0.07, len(cells.dendrite)),
+        rng.normal(0.18, 0.05, len(cells.dendrite)),
+        rng.normal(0.27, 0.065, len(cells.dendrite)),
     )
     power = mitochondria.spread(
-        cells.trunks, _starts(cells.trunks, cells.dendrite, rng), (900, 0.4), 190, rng
+        cells.trunks, _starts(cells.trunks, cells.dendrite, rng), (1100, 0.4), 205, rng
     )
-    stain = np.append(cytoplasm, 0.15).clip(0.09, 0.46).astype(np.float32)
+    stain = np.append(cytoplasm, 0.15).clip(0.08, 0.45).astype(np.float32)
     return Neuropil(seed, cells, power, stain, _axes(cells))
 
 
@@ -112,5 +114,5 @@ def _starts(beads: Beads, dendrite: np.ndarray, rng: np.random.Generator) -> np.
     """Beads at which mitochondria begin: along dendrites, and in many boutons."""
     step_nm = np.append(np.linalg.norm(np.diff(beads.centre_nm, axis=0), axis=1), 0)
     wide = np.clip((beads.radius_nm - 90) / 100, 0, 1.4)
-    per_nm = np.where(dendrite[beads.label], 1 / 1500, 1 / 800) * wide
+    per_nm = np.where(dendrite[beads.label], 1 / 1300, 1 / 800) * wide
     return rng.uniform(size=len(step_nm)) < per_nm * np.minimum(step_nm, 400)

@@ -34,7 +34,9 @@ def paint_nuclei(
     depth = -nearest_nm - CYTOPLASM_NM + 130 * field(80, 900, 800)
     clumps = field(81, 350, 300) + 0.35 * field(82, 120, 90) + 1.6 * ramp(-depth, -260, -40)
     chromatin = 0.3 + 0.36 * ramp(clumps, 0.25, 0.9) + 0.05 * field(83, 60, 38)
-    reticulum = np.cos(depth / 16 + 2.2 * field(84, 250, 220)) * ramp(field(85, 500, 420), -0.2, 0.5)
+    reticulum = np.cos(depth / 16 + 2.2 * field(84, 250, 220)) * ramp(
+        field(85, 500, 420), -0.2, 0.5
+    )
     cover(stain, 0.5 * body * ramp(-depth, 30, 50) * ramp(reticulum, 0.4, 0.9), 0.62)
     cover(stain, body * ramp(depth, -4, 4), chromatin)
     for membrane in (-12.0, 12.0):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from emsr.microscope.partition import Beads
+from emsr.microscope.beads import Beads
 from emsr.microscope.smooth_field import Field
 
 

@@ -7,12 +7,14 @@ its own seed, so the field is the same however it is cut, and unbounded along z.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
+"""Float32 wherever it is as large as a slice."""
 
 UNIT_SCALE = 3.0
 """A cubic B-spline lowers the variance of white lattice values to about 1/9 (three axes)."""

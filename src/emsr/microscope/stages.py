@@ -30,7 +30,7 @@ def gaussian_kernel(sigma_a_px: float, sigma_b_px: float, angle_rad: float) -> I
 
     ``sigma_a_px`` is the width along the direction ``angle_rad`` (measured from +x towards +y),
     ``sigma_b_px`` the width across it, both in pixels. The Gaussian is sampled at pixel centres:
-    its second moments are the stated ones to 2 % for widths from 0.5 px up; narrower ones tend to
+    its second moments are the stated ones to 3 % for widths from 0.6 px up; narrower ones tend to
     the unit impulse, which a width of zero gives exactly.
     """
     if min(sigma_a_px, sigma_b_px) < 0:

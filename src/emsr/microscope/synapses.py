@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from emsr.microscope.beads import Beads
+from emsr.microscope.canvas import Canvas, tube_patch
 from emsr.microscope.neurites import Neurites
-from emsr.microscope.partition import Beads, Canvas, tube_patch
 from emsr.microscope.smooth_field import Field
 from emsr.microscope.walls import Walls, cover, ramp
 
@@ -102,10 +103,8 @@ def _paint_rings(
             continue
         a, b = int(reach / pixel[0]) + 1, int(reach / pixel[1]) + 1
         rows, columns = slice(max(i - a, 0), i + a + 1), slice(max(j - b, 0), j + b + 1)
-        distance = np.sqrt(
-            (y_nm[rows, None] - y) ** 2 + (x_nm[None, columns] - x) ** 2 + off * off
-        )
+        distance = np.sqrt((y_nm[rows, None] - y) ** 2 + (x_nm[None, columns] - x) ** 2 + off * off)
         ring = np.exp(-0.5 * ((distance - VESICLE_NM) / SHELL_NM) ** 2)
-        lumen = 0.25 * ramp(VESICLE_NM - distance, 4, 10)
+        lumen = 0.2 * ramp(VESICLE_NM - distance, 4, 10)
         cover(stain[rows, columns], lumen, 0.1)
         cover(stain[rows, columns], 0.75 * ring, 0.66)

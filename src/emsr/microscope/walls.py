@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from emsr.microscope.partition import Canvas, Labels, Partition
+from emsr.microscope.beads import Labels
+from emsr.microscope.canvas import Canvas
+from emsr.microscope.partition import Partition
 from emsr.microscope.smooth_field import Field
 
 INFORMATION_DEPTH_NM = 11.0
@@ -81,6 +82,3 @@ def softer(a: Field, b: Field, rounding_nm: float) -> Field:
     """The minimum of two depths with the edge between them rounded."""
     corner = np.clip(1 - np.abs(a - b) / np.float32(rounding_nm), 0, 1)
     return np.minimum(a, b) - corner * corner * np.float32(rounding_nm / 4)
-
-
-Mask = NDArray[np.bool_]

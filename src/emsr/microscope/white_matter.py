@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from emsr.microscope import fibres, mitochondria, myelin
+from emsr.microscope.canvas import Canvas, coarse_grid
 from emsr.microscope.nucleus import paint_nuclei
-from emsr.microscope.partition import Canvas, coarse_grid, divide
+from emsr.microscope.partition import divide
 from emsr.microscope.smooth_field import Field, Grid, SmoothField
 from emsr.microscope.walls import Walls, cover, ramp, sheet, walls
 
@@ -83,7 +84,6 @@ class WhiteMatter:
         stain += 0.22 * ramp(self._field(42, 400, 26).at(z_nm, grid), 1.3, 2.6)
         return stain
 
-
     def _paint_glia(self, stain: Field, z_nm: float, grid: Grid, cells: Walls) -> None:
         """Walls between the glial processes that fill the room left by axons; glial filaments."""
         between = ramp(-cells.depth, 12, 30)
@@ -101,7 +101,8 @@ def white_matter(extent_nm: tuple[float, float, float], seed: int) -> WhiteMatte
     cells = fibres.bundle(np.array(extent_nm), rng)
     count = len(cells.kind)
     stain = np.choose(
-        cells.kind, [rng.normal(0.16, 0.03, count), rng.normal(0.24, 0.05, count), np.full(count, 0.34)]
+        cells.kind,
+        [rng.normal(0.16, 0.03, count), rng.normal(0.24, 0.05, count), np.full(count, 0.34)],
     )
     room = cells.beads.radius_nm - cells.sheath_nm[cells.beads.label]
     hosts = type(cells.beads)(cells.beads.centre_nm, room, cells.beads.label)

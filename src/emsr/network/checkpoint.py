@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from emsr.errors import InputError
+from emsr.files import replacing
 from emsr.network.named import build
 
 FORMAT = 1
@@ -45,10 +46,10 @@ class Header:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, value: object) -> None:
     """One safetensors file with ``value`` as JSON under ``key``; written aside, then renamed."""
-    aside = path.with_name(path.name + ".partial")
     metadata = {key: json.dumps(value, sort_keys=True)}
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, aside, metadata)
-    aside.replace(path)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as partial:
+        save_file(plain, partial, metadata)
 
 
 def load_tensors(path: Path, key: str, what: str) -> tuple[dict[str, Tensor], Any]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from emsr.errors import InputError
+from emsr.files import replacing
 from emsr.network.checkpoint import load_tensors, save_tensors
 from emsr.network.losses import two_view_loss
 from emsr.recipe import Training
@@ -163,9 +164,8 @@ def _autocast(precision: str, device: torch.device) -> torch.dtype | None:
 
 def save_state(run: Run, folder: Path) -> None:
     """Write ``history.jsonl`` and, last, ``state.safetensors``: together they resume the run."""
-    aside = folder / "history.jsonl.partial"
-    aside.write_text("".join(json.dumps(line) + "\n" for line in run.history))
-    aside.replace(folder / "history.jsonl")
+    with replacing(folder / "history.jsonl") as partial:
+        partial.write_text("".join(json.dumps(line) + "\n" for line in run.history))
     value = {
         "step": run.step,
         "best_step": run.best_step,

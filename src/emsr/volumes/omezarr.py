@@ -28,7 +28,7 @@ from emsr.volumes.pyramid import (
     finer_box,
     level_boxes,
 )
-from emsr.volumes.replacing import replacing
+from emsr.files import replacing
 from emsr.volumes.spacing import Spacing
 
 UNFINISHED, FINISHED = "unfinished", "finished"

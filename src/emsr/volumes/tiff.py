@@ -22,7 +22,7 @@ import zarr
 
 from emsr.errors import InputError
 from emsr.geometry.box import Box, Triple
-from emsr.volumes.replacing import replacing
+from emsr.files import replacing
 from emsr.volumes.spacing import Spacing, Stated, complete
 from emsr.volumes.tiff_damage import (
     refuse_broken_chain,
