@@ -82,7 +82,7 @@ def small(scale=2, **options):
     defaults = {"features": 8, "blocks": 1, "residuals": 1, "refinements": 1, "heads": 2}
     network = EMSR(scale, **(defaults | options)).eval()
     with torch.no_grad():
-        network.last.weight.normal_()  # zero at the start when there is an input skip
+        network.last.weight.normal_(std=0.05)  # zero at the start when there is an input skip
     return network
 
 

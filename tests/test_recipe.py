@@ -3,25 +3,34 @@
 import pytest
 
 from emsr.errors import InputError
-from emsr.recipe import Recipe, read_recipe, with_changes
+from emsr.recipe import TRAINING, Recipe, Training, make_recipe
 
 
 def test_an_empty_file_is_the_default(tmp_path):
     (tmp_path / "r.toml").write_text("")
-    assert read_recipe(tmp_path / "r.toml") == Recipe()
+    assert make_recipe(tmp_path / "r.toml") == Recipe()
 
 
 def test_a_file_changes_what_it_names(tmp_path):
     (tmp_path / "r.toml").write_text("seed = 4\n[training]\nsteps = 7\nview_noise = [0, 0.1]\n")
-    recipe = read_recipe(tmp_path / "r.toml")
+    recipe = make_recipe(tmp_path / "r.toml")
     assert (recipe.seed, recipe.training.steps, recipe.training.view_noise) == (4, 7, (0, 0.1))
     assert recipe.degradation == Recipe().degradation
 
 
 def test_changes_reach_the_tables_and_none_changes_nothing():
-    recipe = with_changes(Recipe(), loss="l2", steps=None, seed=3, halo_px=9)
+    recipe = make_recipe(loss="l2", steps=None, seed=3, halo_px=9)
     assert (recipe.training.loss, recipe.seed, recipe.upscaling.halo_px) == ("l2", 3, 9)
     assert recipe.training.steps == Recipe().training.steps
+
+
+def test_a_network_brings_its_training_and_the_user_has_the_last_word(tmp_path):
+    assert make_recipe(network="emsr-tiny").training == TRAINING["emsr-tiny"] != Training()
+    (tmp_path / "r.toml").write_text('network = "emsr-tiny"\n[training]\nsteps = 7\n')
+    recipe = make_recipe(tmp_path / "r.toml", batch=3)
+    assert (recipe.training.steps, recipe.training.batch) == (7, 3)
+    assert recipe.training.patch_px == TRAINING["emsr-tiny"].patch_px
+    assert make_recipe(tmp_path / "r.toml", network="emsr").training.patch_px == Training().patch_px
 
 
 @pytest.mark.parametrize(
@@ -37,7 +46,7 @@ def test_changes_reach_the_tables_and_none_changes_nothing():
 def test_bad_recipes(tmp_path, text, said):
     (tmp_path / "r.toml").write_text(text)
     with pytest.raises(InputError, match=said) as raised:
-        read_recipe(tmp_path / "r.toml")
+        make_recipe(tmp_path / "r.toml")
     assert "\n" not in str(raised.value)
     with pytest.raises(InputError, match="no such recipe"):
-        read_recipe(tmp_path / "absent.toml")
+        make_recipe(tmp_path / "absent.toml")

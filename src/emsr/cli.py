@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from emsr.errors import InputError
-from emsr.recipe import Recipe, read_recipe, with_changes
+from emsr.recipe import make_recipe
 
 if TYPE_CHECKING:
     from emsr.jobs.listener import Listener
@@ -130,7 +130,7 @@ def prepare(
             strategy,
             lr=lr,
             scale=scale,
-            recipe=_recipe(recipe, seed=seed),
+            recipe=make_recipe(recipe, seed=seed),
             overwrite=overwrite,
             spacing_nm=nm,
             listener=ears,
@@ -162,7 +162,7 @@ def train(
         lambda ears: job(
             pairs,
             out,
-            _recipe(recipe, network=network, loss=loss, steps=steps, seed=seed),
+            make_recipe(recipe, network=network, loss=loss, steps=steps, seed=seed),
             resume=resume,
             device=device,
             overwrite=overwrite,
@@ -200,7 +200,7 @@ def upscale(
             lr,
             model,
             out,
-            upscaling=_recipe(recipe, halo_px=halo).upscaling,
+            upscaling=make_recipe(recipe, halo_px=halo).upscaling,
             device=device,
             precision=precision,
             spacing_nm=nm,
@@ -250,10 +250,6 @@ def evaluate(
         quiet,
         as_json,
     )
-
-
-def _recipe(path: Path | None, **changes: Any) -> Recipe:
-    return with_changes(read_recipe(path) if path else Recipe(), **changes)
 
 
 def _run(job: Callable[[Listener], dict[str, Any]], quiet: bool, as_json: bool) -> None:

@@ -7,7 +7,7 @@ here. A recipe can be read from a TOML file in which every table and key is opti
 from __future__ import annotations
 
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -90,6 +90,14 @@ class Recipe:
     upscaling: Upscaling = field(default_factory=Upscaling)
 
 
+TRAINING = {
+    "emsr-tiny": Training(
+        steps=2000, batch=4, patch_px=32, learning_rate=5e-3, warmup_steps=50, checkpoint_every=200
+    )
+}
+"""How networks are trained whose best training is not ``Training()``."""
+
+
 @dataclass(frozen=True)
 class Demo:
     """What ``emsr demo`` does; sized for minutes on two cores."""
@@ -100,50 +108,55 @@ class Demo:
     """HR voxels (z, y, x) of the training field."""
     test_shape: tuple[int, int, int] = (4, 384, 384)
     recipe: Recipe = field(
-        default_factory=lambda: Recipe(
-            network="emsr-tiny",
-            training=Training(
-                steps=600, batch=8, patch_px=32, learning_rate=2e-3, checkpoint_every=100
-            ),
-        )
+        default_factory=lambda: Recipe(network="emsr-tiny", training=TRAINING["emsr-tiny"])
     )
 
 
 DEMO = Demo()
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe in a TOML file; keys that are absent keep their default."""
-    try:
-        table = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such recipe; give an existing TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from None
+def make_recipe(path: Path | None = None, **changes: Any) -> Recipe:
+    """The recipe in the TOML file at ``path`` (or the default) with ``changes``: keys, at the top
+    or of one of its tables, that are replaced where they are not None."""
+    table = _read(path) if path else {}
+    for key, value in changes.items():
+        if value is not None:
+            _place(table, key)[key] = value
     try:
         return recipe_from(table)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {error}" if path else str(error)) from None
 
 
 def recipe_from(table: dict[str, Any]) -> Recipe:
-    """A recipe from nested tables, every key checked by name, type and range."""
+    """A recipe from nested tables, every key checked by name, type and range; what is absent keeps
+    its default, in ``training`` that of the network."""
     from pydantic import TypeAdapter, ValidationError
 
+    training = asdict(TRAINING.get(table.get("network", ""), Training()))
+    given = table.get("training", {})
+    if isinstance(given, dict):
+        given = {**training, **given}
     try:
-        return TypeAdapter(Recipe).validate_python(table)
+        return TypeAdapter(Recipe).validate_python({**table, "training": given})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"recipe key {where}: found {first['input']!r}; {first['msg']}") from None
 
 
-def with_changes(recipe: Recipe, **changes: Any) -> Recipe:
-    """``recipe`` with the given keys, at the top or in one of its tables, replaced where they are
-    not None; checked as a file would be."""
-    table = asdict(recipe)
-    for key, value in changes.items():
-        if value is not None:
-            places = [table, *(part for part in table.values() if isinstance(part, dict))]
-            next(place for place in places if key in place)[key] = value
-    return recipe_from(table)
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such recipe; give an existing TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}") from None
+
+
+def _place(table: dict[str, Any], key: str) -> dict[str, Any]:
+    """The table, or the part of it, that ``key`` belongs to."""
+    for part, kind in (("training", Training), ("upscaling", Upscaling)):
+        if key in (entry.name for entry in fields(kind)):
+            return table.setdefault(part, {})
+    return table

@@ -22,7 +22,7 @@ class Preset:
     white: float
     black: float
     hr_dose: float = 650.0
-    lr_dose: float = 380.0
+    lr_dose: float = 120.0
     hr_psf_px: float = 0.65
     lr_psf_px: float = 0.45
     read_noise: float = 2.0

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 from emsr.errors import InputError
 from emsr.network.blocks import EdgeAttention, EdgePyramid, Residual, WindowAttention, conv3
 
+MIDDLE, SPREAD = 0.5, 0.25
+"""Where the greys of an EM image lie in network units, and how far they spread, roughly."""
+
 
 class EMSRBlock(nn.Module):
     """Features and the edge details of the input in, better features out (paper, figure 2).
@@ -104,8 +107,8 @@ class EMSR(nn.Module):
         self.reconstruct = conv3(features, features * scale**2)
         self.last = conv3(features, 1)
         self.halo = min(halo, self.receptive_radius)
-        if input_skip:  # training starts at the interpolated image, not at a constant one
-            nn.init.zeros_(self.last.weight)
+        if input_skip:
+            self._start_at_interpolation()
 
     @property
     def receptive_radius(self) -> int:
@@ -118,12 +121,25 @@ class EMSR(nn.Module):
     def forward(self, lr: Tensor) -> Tensor:
         height, width = lr.shape[-2:]
         lr = pad_to_multiple(lr, self.multiple)
-        sr = self._residual(lr)
         if self.input_skip:
-            sr = sr.float() + interpolate(lr.float(), self.scale)
+            # Without biases the body is best at greys around zero, of unit spread.
+            detail = self._body((lr - MIDDLE) / SPREAD).float() * SPREAD
+            sr = interpolate(lr.float(), self.scale) + detail
+        else:
+            sr = self._body(lr)
         return sr[..., : height * self.scale, : width * self.scale]
 
-    def _residual(self, lr: Tensor) -> Tensor:
+    def _start_at_interpolation(self) -> None:
+        """Features keep their spread through the layers, residual branches start small, and the
+        output at zero: training begins at the interpolated image, not at a constant one."""
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                if name.endswith((".conv2", ".k4")):
+                    layer.weight.data *= 0.2
+        nn.init.zeros_(self.last.weight)
+
+    def _body(self, lr: Tensor) -> Tensor:
         head = self.head(lr)
         input_edges = self.edges(lr)
         x = head

@@ -12,13 +12,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from emsr.errors import InputError
 from emsr.files import replacing
@@ -50,9 +51,16 @@ class Run:
 def start(network: torch.nn.Module, training: Training, device: torch.device) -> Run:
     """A run at step 0."""
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    mean = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(training.ema))
+    mean = AveragedModel(network, multi_avg_fn=partial(_towards, training.ema))
     optimiser = torch.optim.Adam(network.parameters(), lr=training.learning_rate)
     return Run(network, mean, optimiser, best=_copy(network))
+
+
+def _towards(decay: float, mean: Any, now: Any, count: Any) -> None:
+    """Move the mean weights towards those of now. In a young run the mean reaches back a tenth of
+    the run at most, so that it is not stuck where the run began."""
+    young = (1 + int(count)) / (10 + int(count))
+    torch._foreach_lerp_(mean, now, 1 - min(decay, young))
 
 
 def fit(

@@ -27,7 +27,7 @@ class Network(Protocol):
 NETWORKS: dict[str, Callable[..., Any]] = {
     "emsr": EMSR,
     "emsr-tiny": partial(
-        EMSR, features=16, blocks=1, residuals=2, refinements=2, heads=4, input_skip=True
+        EMSR, features=16, blocks=1, residuals=3, refinements=1, heads=4, input_skip=True
     ),
     "bicubic": Bicubic,
 }
