@@ -58,9 +58,7 @@ def tiled(
 ) -> tuple[np.ndarray, float]:
     """Absolute differences to ``whole``, and LR pixels read per pixel written."""
     shape = (1, *lr.shape[-2:])
-    tiles = plan(
-        shape, (1, side, side), scale=network.scale, halo=halo, multiple=network.multiple
-    )
+    tiles = plan(shape, (1, side, side), scale=network.scale, halo=halo, multiple=network.multiple)
     assembled = torch.empty_like(whole)
     read = 0
     for tile in tiles:

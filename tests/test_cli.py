@@ -224,7 +224,9 @@ def spoil(folder):
     """Files that cannot be used, by name."""
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 255, (2, 192, 192), np.uint8)
-    write_tiff(folder / "constant.tif", np.full((2, 192, 192), 9, np.uint8), (2, 192, 192), "u1", HR_NM)
+    write_tiff(
+        folder / "constant.tif", np.full((2, 192, 192), 9, np.uint8), (2, 192, 192), "u1", HR_NM
+    )
     nan = noise.astype(np.float32)
     nan[1, 5, 5] = np.nan
     write_tiff(folder / "nan.tif", nan, nan.shape, nan.dtype, HR_NM)
@@ -233,7 +235,9 @@ def spoil(folder):
     write_tiff(folder / "half.tif", noise[:, :128, :128], (2, 128, 128), "u1", HR_NM)
     write_tiff(folder / "other-spacing.tif", noise[:, :64, :64], (2, 64, 64), "u1", (50, 20, 20))
     write_tiff(folder / "stranger.tif", noise, noise.shape, "u1", HR_NM)
-    tifffile.imwrite(folder / "rgb.tif", rng.integers(0, 255, (64, 64, 3), np.uint8), photometric="rgb")
+    tifffile.imwrite(
+        folder / "rgb.tif", rng.integers(0, 255, (64, 64, 3), np.uint8), photometric="rgb"
+    )
     np.save(folder / "4d.npy", np.zeros((2, 2, 64, 64), np.uint8))
     (folder / "empty").mkdir()
     (folder / "unequal").mkdir()

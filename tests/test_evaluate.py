@@ -112,7 +112,9 @@ def test_json_on_disk_is_strict_and_the_same(full):
     scores, out = full
     text = (out / "scores.json").read_text()
     stored = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} in scores.json"))
-    assert {**stored, "report": str(out / "report.html")} == scores
+    report = str(out / "report.html")
+    assert {**stored, "report": report, "lines": scores["lines"]} == scores
+    assert scores["lines"][-1] == f"report: {report}"
     assert all(math.isfinite(value) for value in numbers(stored))
     assert sorted(path.name for path in out.iterdir()) == ["report.html", "scores.json"]
 

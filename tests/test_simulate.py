@@ -66,7 +66,7 @@ def test_lr_is_the_same_tissue_in_register_but_blurred_and_noisier(phantom):
         return np.corrcoef(moved[inner].ravel(), area[inner].ravel())[0, 1]
 
     here = match(0, 0)
-    assert here > 0.8
+    assert here > 0.6
     assert all(match(dy, dx) < here for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)))
     # in register to a fraction of a pixel: both neighbours match about equally well
     assert abs(match(0, 1) - match(0, -1)) < 0.05 and abs(match(1, 0) - match(-1, 0)) < 0.05

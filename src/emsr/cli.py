@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from emsr import __version__
 from emsr.errors import InputError
 from emsr.recipe import make_recipe
 
@@ -26,7 +27,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Electron-microscopy image super-resolution, trained without clean references.",
 )
 
 
@@ -54,6 +54,21 @@ RecipeFile = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Of everything random.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"emsr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say it and exit.")
+    ] = False,
+) -> None:
+    """Electron-microscopy image super-resolution, trained without clean references."""
 
 
 @app.command()
@@ -250,6 +265,25 @@ def evaluate(
         quiet,
         as_json,
     )
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT.pt")],
+    out: Annotated[Path, typer.Option(metavar="MODEL", help="Model file to write.")],
+    spacing: Annotated[
+        str | None,
+        typer.Option("--spacing", metavar="Z,Y,X", help="LR spacing in nm it was trained at."),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """A checkpoint of the published code as a model file; loads tensors only."""
+    from emsr.jobs.convert import convert as job
+
+    nm = _spacing(spacing)
+    _run(lambda ears: job(checkpoint, out, nm, overwrite=overwrite, listener=ears), quiet, as_json)
 
 
 def _run(job: Callable[[Listener], dict[str, Any]], quiet: bool, as_json: bool) -> None:

@@ -84,7 +84,9 @@ class Recipe:
 
     network: str = "emsr"
     network_options: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
+    scale: Annotated[int, Ge(1), Le(8)] = 3
+    """HR pixels along one LR pixel, where no LR scan says it."""
     degradation: Degradation = field(default_factory=Degradation)
     training: Training = field(default_factory=Training)
     upscaling: Upscaling = field(default_factory=Upscaling)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,33 +16,21 @@ import numpy as np
 import torch
 
 from emsr.errors import InputError
-from emsr.geometry.box import Box, Triple
+from emsr.files import replacing
+from emsr.geometry.box import Box
 from emsr.jobs.listener import SILENT, Listener
+from emsr.jobs.one_grid import Inputs, common_spacing, open_inputs, say_notices
 from emsr.network.emsr import interpolate
 from emsr.quality.greys import Survey, full_scale, least_squares, survey
 from emsr.quality.reference_free import check_repeat
 from emsr.quality.report import Slice, report_html
 from emsr.quality.scores import AGAINST, Marks, Scores
-from emsr.files import replacing
-from emsr.volumes.source import Volume, open_volume
+from emsr.volumes.source import Volume
 
 Planes = Callable[[int], np.ndarray]
 """Gives slice z, ``(y, x)`` in float64."""
 
-SMALLEST_PX = 32
 SAMPLED_PIXELS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The opened volumes, checked to lie on one grid; ``scale`` is 1 without LR."""
-
-    sr: Volume
-    reference: Volume
-    repeat: Volume | None
-    truth: Volume | None
-    lr: Volume | None
-    scale: int
 
 
 def evaluate(
@@ -72,9 +59,9 @@ def evaluate(
     given = {"sr": sr, "reference": reference, "repeat": repeat, "lr": lr, "truth": truth}
     given = {name: path for name, path in given.items() if path is not None}
     folder = _free_folder(Path(out), overwrite)
-    inputs = _open(given, spacing_nm)
-    _say(inputs, listener)
-    spacing = _common_spacing(inputs)
+    inputs = open_inputs(given, spacing_nm)
+    say_notices(inputs, listener)
+    spacing = common_spacing(inputs)
     seen = _first_look(inputs)
     data_range, why = full_scale(inputs.reference.dtype, seen)
     fits = _fits(inputs) if fit_grey else {}
@@ -121,76 +108,6 @@ def _lines(scores: Scores, report: str) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "(unknown)" if value is None else f"{value:.1f}"
-
-
-def _open(given: dict[str, Any], spacing_nm: tuple[float, float, float] | None) -> Inputs:
-    on_grid = {name: open_volume(path, spacing_nm) for name, path in given.items() if name != "lr"}
-    shape = on_grid["reference"].shape
-    if min(shape[1:]) < SMALLEST_PX:
-        raise InputError(
-            f"{given['reference']} has slices of (y, x) {shape[1:]}, scores need at least "
-            f"{SMALLEST_PX} x {SMALLEST_PX} pixels: give a larger field"
-        )
-    for name, volume in on_grid.items():
-        if volume.shape != shape:
-            raise InputError(
-                f"{given[name]} has shape {volume.shape}, the reference {given['reference']} "
-                f"{shape}: give volumes of the same field on the same grid"
-            )
-    scale = 1
-    low = None
-    if "lr" in given:
-        scale = _scale(open_volume(given["lr"]).shape, shape, given)
-        coarse = spacing_nm and (spacing_nm[0], spacing_nm[1] * scale, spacing_nm[2] * scale)
-        low = open_volume(given["lr"], coarse)
-    return Inputs(
-        on_grid["sr"], on_grid["reference"], on_grid.get("repeat"), on_grid.get("truth"), low, scale
-    )
-
-
-def _say(inputs: Inputs, listener: Listener) -> None:
-    """What the files' readers noticed, such as an overridden spacing."""
-    volumes = (inputs.sr, inputs.reference, inputs.repeat, inputs.truth, inputs.lr)
-    for volume in volumes:
-        for notice in getattr(volume, "notices", ()):
-            listener.say(notice)
-
-
-def _scale(lr: Triple, hr: Triple, given: dict[str, Any]) -> int:
-    """The integer with which LR's y and x become those of the reference; else InputError."""
-    scale = hr[1] // lr[1]
-    if scale < 1 or hr != (lr[0], lr[1] * scale, lr[2] * scale):
-        raise InputError(
-            f"{given['lr']} has shape {lr}, the reference {given['reference']} {hr}: expected the "
-            "same z, and y and x smaller by one integer: give the LR scan of the same field"
-        )
-    return scale
-
-
-def _common_spacing(inputs: Inputs) -> tuple[float, float, float] | None:
-    """The reference's spacing, else the first one stated; contradictions beyond 1 % are refused."""
-    stated = [
-        (v, v.spacing_nm)
-        for v in (inputs.reference, inputs.sr, inputs.repeat, inputs.truth)
-        if v is not None and v.spacing_nm is not None
-    ]
-    if inputs.lr and inputs.lr.spacing_nm:
-        z, y, x = inputs.lr.spacing_nm
-        stated.append((inputs.lr, (z, y / inputs.scale, x / inputs.scale)))
-    # The z spacing of a single slice says nothing about the grid.
-    first = 1 if inputs.reference.shape[0] == 1 else 0
-    for volume, spacing in stated[1:]:
-        pairs = zip(spacing[first:], stated[0][1][first:], strict=True)
-        if any(abs(a - b) > 0.01 * b for a, b in pairs):
-            name, expected = stated[0][0].name, stated[0][1]
-            divided = (
-                f" (its own, y and x divided by {inputs.scale})" if volume is inputs.lr else ""
-            )
-            raise InputError(
-                f"{volume.name} has spacing {spacing} nm{divided}, {name} {expected} nm: "
-                "they contradict each other, say which is right with --spacing Z,Y,X"
-            )
-    return stated[0][1] if stated else None
 
 
 def _first_look(inputs: Inputs) -> Survey:

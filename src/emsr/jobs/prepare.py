@@ -18,8 +18,6 @@ from emsr.volumes.source import open_volume
 from emsr.volumes.spacing import Spacing
 from emsr.volumes.volume import StoredVolume
 
-SYNTHETIC_SCALE = 3
-
 
 def prepare(
     hr: str | Path,
@@ -28,40 +26,33 @@ def prepare(
     lr: str | Path | None = None,
     scale: int | None = None,
     recipe: Recipe = Recipe(),
-    seed: int | None = None,
     overwrite: bool = False,
     spacing_nm: Spacing = None,
-    calibrate: str | Path | None = None,
     listener: Listener = SILENT,
 ) -> dict[str, Any]:
     """Make pairs by ``strategy`` (``real`` or ``synthetic``) and store them at ``out``.
 
-    ``scale`` None is read off the shapes (``real``) or 3 (``synthetic``); ``seed`` None takes the
-    recipe's; ``spacing_nm`` is the HR scan's (z, y, x) and overrides the files'. Returns the
-    summary of DESIGN: ``pairs`` (LR slices), ``refused`` (slices left out), ``residual_px_rms`` and
-    ``shift_px`` (HR pixels; None, with a ``reason``, where nothing was measured), ``scale`` and
-    more. InputError for scans that do not make pairs, with nothing left at ``out``.
+    ``scale`` None is read off the shapes (``real``) or taken from the recipe (``synthetic``);
+    ``spacing_nm`` is the HR scan's (z, y, x) and overrides the files'. Returns ``pairs`` (LR
+    slices), ``refused`` (slices left out), ``residual_px_rms`` and ``shift_px`` (HR pixels; None,
+    with a ``reason``, where nothing was measured), ``scale``, what was assumed and the warnings.
+    InputError for scans that do not make pairs, with nothing left at ``out``.
     """
     chosen = strategy_named(strategy)
-    if calibrate is not None:
-        raise InputError("--calibrate is not available yet: leave it out")
     if strategy in NEEDS_LR and lr is None:
         raise InputError(f"the strategy {strategy} pairs two scans: give the LR scan with --lr")
-    seed = recipe.seed if seed is None else seed
-    if seed < 0:
-        raise InputError(f"seed {seed}: expected a whole number from 0 up")
     check_target(Path(out), overwrite, is_pairs)
     if strategy not in NEEDS_LR and lr is not None:
         listener.say(f"the strategy {strategy} makes LR from HR: {lr} is not used")
         lr = None
-    hr_volume, lr_volume, scale = _scans(hr, lr, scale, spacing_nm, listener)
+    hr_volume, lr_volume, scale = _scans(hr, lr, scale, recipe, spacing_nm, listener)
     prepared = chosen(
         Request(
             hr=hr_volume,
             lr=lr_volume,
             scale=scale,
             degradation=recipe.degradation,
-            seed=seed,
+            seed=recipe.seed,
             tick=lambda done, total: listener.progress("measuring slices", done, total, ""),
         )
     )
@@ -76,13 +67,23 @@ def prepare(
         hr_shape=prepared.hr_shape,
         overwrite=overwrite,
     )
-    return _summary(prepared)
+    return {**_summary(prepared), "lines": _lines(prepared, out)}
+
+
+def _lines(prepared: Prepared, out: str | Path) -> list[str]:
+    facts = prepared.facts
+    register = facts.measured.get("residual_px_rms")
+    lines = [f"{out}: {prepared.lr_shape[0]} LR slices paired, {prepared.refused} refused"]
+    if register is not None:
+        lines.append(f"LR and HR are in register within {register:.2f} HR pixels rms")
+    return lines
 
 
 def _scans(
     hr: str | Path,
     lr: str | Path | None,
     scale: int | None,
+    recipe: Recipe,
     spacing_nm: Spacing,
     listener: Listener,
 ) -> tuple[StoredVolume, StoredVolume | None, int]:
@@ -90,7 +91,7 @@ def _scans(
     hr_volume = open_volume(hr, spacing_nm)
     if lr is None:
         _say_notices(listener, hr_volume)
-        return hr_volume, None, SYNTHETIC_SCALE if scale is None else scale
+        return hr_volume, None, recipe.scale if scale is None else scale
     lr_volume = open_volume(lr)
     scale = common_scale(lr_volume, hr_volume, scale)
     if spacing_nm is not None:

@@ -83,6 +83,7 @@ def simulate(
         "lr_spacing_nm": list(outputs[-1].spacing_nm),
         "scale": scale,
         "seed": seed,
+        "lines": [f"{out}: {', '.join(output.name for output in outputs)}"],
     }
 
 

@@ -20,6 +20,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from emsr.errors import InputError
+from emsr.files import replacing
 from emsr.geometry.box import Box, Triple
 from emsr.volumes.pyramid import (
     Level,
@@ -28,7 +29,6 @@ from emsr.volumes.pyramid import (
     finer_box,
     level_boxes,
 )
-from emsr.files import replacing
 from emsr.volumes.spacing import Spacing
 
 UNFINISHED, FINISHED = "unfinished", "finished"

@@ -21,8 +21,8 @@ import tifffile
 import zarr
 
 from emsr.errors import InputError
-from emsr.geometry.box import Box, Triple
 from emsr.files import replacing
+from emsr.geometry.box import Box, Triple
 from emsr.volumes.spacing import Spacing, Stated, complete
 from emsr.volumes.tiff_damage import (
     refuse_broken_chain,
