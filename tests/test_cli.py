@@ -137,6 +137,41 @@ def test_a_finished_output_is_left_alone_and_another_is_refused(field, tmp_path)
         assert done(*upscale_of(field, out, "--halo", 4, "--overwrite"))["tiles_done"] == 8
 
 
+def test_another_input_is_noticed_wherever_it_differs(field, tmp_path):
+    lr = tifffile.imread(field / "lr.tif")
+    write_tiff(tmp_path / "lr.tif", lr, lr.shape, lr.dtype, LR_NM)
+    done(*upscale_of(field, tmp_path / "sr.ome.zarr", lr=tmp_path / "lr.tif"))
+    lr[-1, -1, -1] ^= 1
+    write_tiff(tmp_path / "lr.tif", lr, lr.shape, lr.dtype, LR_NM)
+    again = emsr(*upscale_of(field, tmp_path / "sr.ome.zarr", lr=tmp_path / "lr.tif"))
+    assert again.returncode == 1
+    assert "another input" in again.stderr
+
+
+def test_an_output_never_replaces_what_is_read(field, tmp_path):
+    import shutil
+
+    shutil.copytree(field, tmp_path / "copy")
+    copy, before = tmp_path / "copy", tree(tmp_path / "copy")
+    for command in (
+        upscale_of(copy, copy / "lr.tif", "--overwrite"),
+        upscale_of(copy, copy / "x.zarr", "--overwrite", lr="."),
+        ("prepare", "--strategy", "synthetic", "--hr", copy / "hr.tif", "--out", copy / "hr.tif"),
+        ("train", copy / "pairs.zarr", "--out", copy, "--overwrite"),
+        ("train", copy / "pairs.zarr", "--out", copy / "pairs.zarr" / "run"),
+    ):
+        assert emsr(*command).returncode == 1
+        assert tree(copy) == before
+
+
+def test_overwriting_a_run_keeps_the_users_own_files(field, tmp_path):
+    train = ("train", field / "pairs.zarr", "--recipe", field / "recipe.toml")
+    done(*train, "--out", tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    done(*train, "--out", tmp_path / "run", "--overwrite", "--seed", 1)
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
 def tree(root):
     return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
@@ -213,9 +248,14 @@ def test_validation_rows_never_enter_training(field, tmp_path):
     start = said["validation_rows"][0]
     spoiled["lr"][:, start:] = 0
     spoiled["hr"][:, 3 * start :] = 0
-    one_step = ("--recipe", field / "recipe.toml", "--steps", 1)
-    done("train", field / "pairs.zarr", "--out", tmp_path / "b", *one_step)
-    done("train", tmp_path / "spoiled.zarr", "--out", tmp_path / "c", *one_step)
+    (tmp_path / "r.toml").write_text(
+        RECIPE.replace("checkpoint_every = 2", "checkpoint_every = 99")
+    )
+    # Forty steps of two patches would touch the held-out rows if they could; one checkpoint, at the
+    # end, so that which weights are the best does not depend on the spoiled scores.
+    forty = ("--recipe", tmp_path / "r.toml", "--steps", 40)
+    done("train", field / "pairs.zarr", "--out", tmp_path / "b", *forty)
+    done("train", tmp_path / "spoiled.zarr", "--out", tmp_path / "c", *forty)
     clean, other = weights_of(tmp_path / "b"), weights_of(tmp_path / "c")
     assert all((clean[k] == other[k]).all() for k in clean)
 
@@ -283,6 +323,9 @@ BAD = {
     "image as model": ("upscale {f}/lr.tif --model {f}/lr.tif --out {t}/o.ome.zarr", "lr.tif"),
     "another spacing than trained at": ("upscale {t}/other-spacing.tif " + UPSCALE, "30"),
     "output in the way": ("upscale {f}/lr.tif --model {f}/run/model.safetensors --out {t}/occupied.ome.zarr", "--overwrite"),
+    "an output that is neither": ("upscale {f}/lr.tif --model {f}/run/model.safetensors --out {t}/o.png", ".ome.zarr"),
+    "a device of another kind": ("upscale {f}/lr.tif --device mps " + UPSCALE, "mps"),
+    "a recipe's range upside down": ("prepare --strategy synthetic --hr {f}/hr.tif --out {t}/o.zarr --recipe {t}/range.toml", "lower one first"),
     "a directory of files in the way": ("upscale {f}/lr.tif --model {f}/run/model.safetensors --out {t}/occupied.ome.zarr --overwrite", "remove it yourself"),
     "unwritable output": ("upscale {f}/lr.tif --model {f}/run/model.safetensors --out {t}/a-file/o.ome.zarr", "a-file"),
     "unwritable tif": ("upscale {f}/lr.tif --model {f}/run/model.safetensors --out {t}/a-file/o.tif", "a-file"),
@@ -307,6 +350,7 @@ def bad(field, tmp_path_factory):
     whole = (field / "lr.tif").read_bytes()
     (folder / "cut.tif").write_bytes(whole[: len(whole) * 2 // 3])
     (folder / "bad.toml").write_text("speed = 3\n")
+    (folder / "range.toml").write_text("[degradation]\nnoise_sigma = [0.5, 0.1]\n")
     done("simulate", "--out", folder / "phantom", "--shape", 1, 48, 48)
     return folder
 
@@ -373,6 +417,7 @@ def test_interrupting_is_exit_130(field, tmp_path):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert stderr.splitlines()[-1].startswith("emsr: interrupted")
     assert "Traceback" not in stderr
     assert not (tmp_path / "run" / "model.safetensors").exists()
 

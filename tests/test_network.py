@@ -122,6 +122,14 @@ def test_sides_are_padded_by_reflection_and_cropped():
     assert pad_to_multiple(torch.rand(1, 1, 1, 2), 4).shape == (1, 1, 4, 4)
 
 
+@pytest.mark.parametrize("scale", [2, 3, 5])
+def test_interpolation_of_a_tile_equals_that_of_a_large_image(scale):
+    lr = torch.rand(1, 1, 4, 2048)
+    whole, tile = interpolate(lr, scale), interpolate(lr[..., 1900:], scale)
+    inside = slice(4 * scale, None)
+    assert (whole[..., 1900 * scale :] - tile)[..., inside].abs().max() <= 1e-6
+
+
 @pytest.mark.parametrize("skip", [False, True])
 def test_tiles_with_a_halo_of_the_radius_equal_the_whole_image(skip):
     network = small(input_skip=skip)

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -290,8 +290,11 @@ def _run(job: Callable[[Listener], dict[str, Any]], quiet: bool, as_json: bool) 
     """Run a job with a progress line on stderr; print what it says, and its summary."""
     from emsr.console import listening
 
-    with listening(quiet) as ears:
-        summary = job(ears)
+    try:
+        with listening(quiet) as ears:
+            summary = job(ears)
+    except KeyboardInterrupt:  # caught here: the framework would end without a word
+        _fail("interrupted; upscale goes on when run again, train with --resume", 130)
     lines = summary.pop("lines", [])
     print(json.dumps(summary, allow_nan=False) if as_json else "\n".join(lines), flush=True)
 
@@ -302,8 +305,6 @@ def main() -> None:
         app()
     except InputError as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was finished is kept, run the same command again", 130)
     except OSError as error:
         if error.filename is None and error.errno is None:
             _bug(error)
@@ -312,7 +313,7 @@ def main() -> None:
         _bug(error)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     print("emsr: " + " ".join(message.split()), file=sys.stderr)
     raise SystemExit(code)
 

@@ -1,4 +1,4 @@
-"""A file is written under a temporary name beside its own, and renamed when it is complete."""
+"""How files are written: aside, then renamed; and never over what is being read."""
 
 from __future__ import annotations
 
@@ -25,3 +25,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def refuse_overlap(out: str | Path, *inputs: str | Path) -> None:
+    """InputError where ``out`` is one of the inputs, lies inside one, or holds one."""
+    place = Path(out).resolve()
+    for one in inputs:
+        other = Path(one).resolve()
+        if place == other or place in other.parents or other in place.parents:
+            raise InputError(f"the output {out} and the input {one} overlap: choose another --out")

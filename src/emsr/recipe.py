@@ -11,13 +11,24 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, Predicate
 
 from emsr.errors import InputError
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Positive = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
+
+
+RISING = "expected two numbers from 0 up, the lower one first"
+
+
+def _rising(pair: tuple[float, float]) -> bool:
+    return 0 <= pair[0] <= pair[1] < float("inf")
+
+
+Range = Annotated[tuple[float, float], Predicate(_rising)]
+"""(lowest, highest), from 0 up."""
 _STRICT = {"extra": "forbid"}  # what pydantic is told: an unknown key is an error
 
 
@@ -27,11 +38,11 @@ class Degradation:
 
     __pydantic_config__ = _STRICT
 
-    blur_sigma_px: tuple[float, float] = (0.6, 1.6)
+    blur_sigma_px: Range = (0.6, 1.6)
     """Standard deviations of the Gaussian blur along its two axes, in HR pixels."""
     anisotropic: Fraction | Literal[1] = 0.5
     """Share of the kernels with two different widths, at a random angle."""
-    noise_sigma: tuple[float, float] = (0.0, 0.08)
+    noise_sigma: Range = (0.0, 0.08)
     """Standard deviation of the added Gaussian noise, as a share of the grey window."""
     variants: Count = 2
     """LR scans that are drawn from each HR slice."""
@@ -50,7 +61,7 @@ class Training:
     learning_rate: Positive = 4e-4
     warmup_steps: Annotated[int, Ge(0)] = 100
     loss: Literal["l1", "l2"] = "l1"
-    view_noise: tuple[float, float] = (0.0, 5 / 255)
+    view_noise: Range = (0.0, 5 / 255)
     """Range of the standard deviation of the noise that makes the second view y' = y + n, as a
     share of the grey window (the paper: 0 to 5 grey levels of 255)."""
     ema: Fraction = 0.995
@@ -135,7 +146,7 @@ def recipe_from(table: dict[str, Any]) -> Recipe:
     its default, in ``training`` that of the network."""
     from pydantic import TypeAdapter, ValidationError
 
-    training = asdict(TRAINING.get(table.get("network", ""), Training()))
+    training = asdict(TRAINING.get(str(table.get("network")), Training()))
     given = table.get("training", {})
     if isinstance(given, dict):
         given = {**training, **given}
@@ -144,7 +155,8 @@ def recipe_from(table: dict[str, Any]) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"recipe key {where}: found {first['input']!r}; {first['msg']}") from None
+        said = RISING if first["type"] == "predicate_failed" else first["msg"]
+        raise InputError(f"recipe key {where}: found {first['input']!r}; {said}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -160,5 +172,6 @@ def _place(table: dict[str, Any], key: str) -> dict[str, Any]:
     """The table, or the part of it, that ``key`` belongs to."""
     for part, kind in (("training", Training), ("upscaling", Upscaling)):
         if key in (entry.name for entry in fields(kind)):
-            return table.setdefault(part, {})
+            inner = table.setdefault(part, {})
+            return inner if isinstance(inner, dict) else {}  # not a table: recipe_from says so
     return table

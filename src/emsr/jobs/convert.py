@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 
 from emsr.errors import InputError
+from emsr.files import refuse_overlap
+from emsr.geometry.tiles import finer_spacing
 from emsr.jobs.listener import SILENT, Listener
 from emsr.network.checkpoint import Header, load_weights, save_model
 from emsr.network.emsr import EMSR
@@ -36,6 +37,9 @@ def convert(
     Raises InputError for a file that is not one, and for missing, extra or misshapen weights.
     """
     out = Path(out)
+    refuse_overlap(out, checkpoint)
+    if out.is_dir():
+        raise InputError(f"{out} is a directory: give the model file a name")
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists: choose another --out, or replace it with --overwrite")
     tensors = published_to_emsr(_tensors(Path(checkpoint)))
@@ -52,7 +56,7 @@ def convert(
         hr_window=GREY_WINDOW,
         dtype="uint8",
         lr_spacing_nm=spacing_nm,
-        hr_spacing_nm=spacing_nm and (spacing_nm[0], spacing_nm[1] / scale, spacing_nm[2] / scale),
+        hr_spacing_nm=finer_spacing(spacing_nm, scale),
         trained_on={"checkpoint": Path(checkpoint).name, "code": "published EMSR"},
     )
     save_model(out, network, header)
@@ -70,7 +74,7 @@ def _tensors(path: Path) -> Mapping[str, torch.Tensor]:
         raise InputError(f"{path}: no such checkpoint; give the path of an existing one")
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever a file that is not a checkpoint makes the parser raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{path} cannot be loaded as tensors alone ({first[:100]}): expected a torch file with "

@@ -7,6 +7,7 @@ from typing import Any
 
 from emsr.errors import InputError
 from emsr.geometry.box import Triple
+from emsr.geometry.tiles import coarser_spacing, finer_spacing
 from emsr.jobs.listener import Listener
 from emsr.volumes.source import Volume, open_volume
 
@@ -44,8 +45,7 @@ def open_inputs(given: dict[str, Any], spacing_nm: tuple[float, float, float] | 
     low = None
     if "lr" in given:
         scale = _scale(open_volume(given["lr"]).shape, shape, given)
-        coarse = spacing_nm and (spacing_nm[0], spacing_nm[1] * scale, spacing_nm[2] * scale)
-        low = open_volume(given["lr"], coarse)
+        low = open_volume(given["lr"], coarser_spacing(spacing_nm, scale))
     return Inputs(
         on_grid["sr"], on_grid["reference"], on_grid.get("repeat"), on_grid.get("truth"), low, scale
     )
@@ -77,9 +77,8 @@ def common_spacing(inputs: Inputs) -> tuple[float, float, float] | None:
         for v in (inputs.reference, inputs.sr, inputs.repeat, inputs.truth)
         if v is not None and v.spacing_nm is not None
     ]
-    if inputs.lr and inputs.lr.spacing_nm:
-        z, y, x = inputs.lr.spacing_nm
-        stated.append((inputs.lr, (z, y / inputs.scale, x / inputs.scale)))
+    if inputs.lr and (finer := finer_spacing(inputs.lr.spacing_nm, inputs.scale)):
+        stated.append((inputs.lr, finer))
     # The z spacing of a single slice says nothing about the grid.
     first = 1 if inputs.reference.shape[0] == 1 else 0
     for volume, spacing in stated[1:]:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from emsr.errors import InputError
+from emsr.files import refuse_overlap
+from emsr.geometry.tiles import coarser_spacing
 from emsr.jobs.listener import SILENT, Listener
 from emsr.pairs.publish import check_target
 from emsr.pairs.register import common_scale
-from emsr.pairs.scans import Prepared, Request, scaled_spacing
+from emsr.pairs.scans import Prepared, Request
 from emsr.pairs.store import SlicePair, is_pairs, write_pairs
 from emsr.pairs.strategies import NEEDS_LR, strategy_named
 from emsr.recipe import Recipe
@@ -41,6 +43,7 @@ def prepare(
     chosen = strategy_named(strategy)
     if strategy in NEEDS_LR and lr is None:
         raise InputError(f"the strategy {strategy} pairs two scans: give the LR scan with --lr")
+    refuse_overlap(out, hr, *([lr] if lr else []))
     check_target(Path(out), overwrite, is_pairs)
     if strategy not in NEEDS_LR and lr is not None:
         listener.say(f"the strategy {strategy} makes LR from HR: {lr} is not used")
@@ -95,7 +98,7 @@ def _scans(
     lr_volume = open_volume(lr)
     scale = common_scale(lr_volume, hr_volume, scale)
     if spacing_nm is not None:
-        lr_volume = open_volume(lr, scaled_spacing(spacing_nm, scale))
+        lr_volume = open_volume(lr, coarser_spacing(spacing_nm, scale))
     _say_notices(listener, hr_volume, lr_volume)
     return hr_volume, lr_volume, scale
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emsr.errors import InputError
 from emsr.geometry.box import Triple
+from emsr.geometry.tiles import coarser_spacing
 from emsr.jobs.listener import SILENT, Listener
 from emsr.microscope.presets import PRESETS, SUPERSAMPLING, hr_scan, lr_scan
 from emsr.microscope.scan import Scan, acquire, expected
@@ -27,7 +28,8 @@ SpacingNm = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class _Output:
-    """One file to be written: ``stream`` seeds its noise, None for the noise-free truth."""
+    """One file to be written. ``stream`` (unlike those that drew the tissue) seeds its noise; None
+    is the noise-free truth."""
 
     name: str
     scan: Scan
@@ -91,12 +93,12 @@ def _outputs(preset: str, shape: Triple, scale: int, spacing_nm: SpacingNm) -> l
     settings = PRESETS[preset]
     hr, lr = hr_scan(settings), lr_scan(settings, scale)
     lr_shape = (shape[0], shape[1] // scale, shape[2] // scale)
-    lr_spacing = (spacing_nm[0], spacing_nm[1] * scale, spacing_nm[2] * scale)
+    lr_spacing = coarser_spacing(spacing_nm, scale) or spacing_nm
     return [
         _Output("truth.tif", hr, shape, spacing_nm, None),
-        _Output("hr.tif", hr, shape, spacing_nm, 0),
-        _Output("hr_repeat.tif", hr, shape, spacing_nm, 1),
-        _Output("lr.tif", lr, lr_shape, lr_spacing, 2),
+        _Output("hr.tif", hr, shape, spacing_nm, 101),
+        _Output("hr_repeat.tif", hr, shape, spacing_nm, 102),
+        _Output("lr.tif", lr, lr_shape, lr_spacing, 103),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from emsr.errors import InputError
+from emsr.files import refuse_overlap, replacing
 from emsr.jobs.listener import SILENT, Listener
 from emsr.jobs.model import choose_device
 from emsr.network.checkpoint import Header, load_model, save_model
@@ -22,6 +23,7 @@ from emsr.network.named import build
 from emsr.pairs.patches import draw_batch
 from emsr.pairs.split import split_rows
 from emsr.pairs.store import Pairs, in_memory, open_pairs
+from emsr.quality.fidelity import psnr
 from emsr.recipe import Recipe
 
 MODEL = "model.safetensors"
@@ -49,11 +51,12 @@ def train(
     for warning in source.warnings:
         listener.say(f"warning: {warning}")
     folder = Path(out)
+    refuse_overlap(folder, pairs)
     identity = {"pairs": _facts_hash(source), "recipe": asdict(recipe)}
+    material = in_memory(source)
     if _claim(folder, identity, resume, overwrite):
         listener.say(f"{folder} is finished; nothing to do")
         return _report(load_model(folder / MODEL)[1].summary, folder)
-    material = in_memory(source)
     network = _network(recipe, material.scale)
     summary: dict[str, Any] = {"network": recipe.network, "steps": 0}
     if any(True for _ in network.parameters()):
@@ -61,6 +64,8 @@ def train(
         if (folder / "state.safetensors").exists():
             load_state(run, folder)
             listener.say(f"going on at step {run.step} of {recipe.training.steps}")
+        elif resume:
+            listener.say(f"{folder} holds no checkpoint: starting at step 0")
         summary = _fit(run, material, recipe, folder, listener)
         network.load_state_dict(run.best)
     save_model(folder / MODEL, network, _header(material, recipe, summary, pairs))
@@ -76,7 +81,7 @@ def _claim(folder: Path, identity: dict[str, Any], resume: bool, overwrite: bool
     if occupied and not note.is_file():
         raise InputError(f"{folder} holds other files: choose an empty or a new directory")
     if occupied and resume:
-        if json.loads(note.read_text()) != json.loads(json.dumps(identity)):
+        if _remembered(note) != json.loads(json.dumps(identity)):
             raise InputError(
                 f"{folder} is a run on other pairs or with another recipe: give the same ones to "
                 "--resume, or choose another --out"
@@ -84,11 +89,19 @@ def _claim(folder: Path, identity: dict[str, Any], resume: bool, overwrite: bool
         return (folder / MODEL).exists()
     if occupied and not overwrite:
         raise InputError(f"{folder} holds a run: --resume goes on with it, --overwrite replaces it")
-    if occupied:
-        shutil.rmtree(folder)
+    for name in (MODEL, "state.safetensors", "history.jsonl"):
+        (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(identity, sort_keys=True))
+    with replacing(note) as partial:
+        partial.write_text(json.dumps(identity, sort_keys=True))
     return False
+
+
+def _remembered(note: Path) -> Any:
+    try:
+        return json.loads(note.read_text())
+    except ValueError:
+        raise InputError(f"{note} is damaged: start again with --overwrite") from None
 
 
 def _report(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -112,6 +125,8 @@ def _fit(
     )
     lr, hr = validation_field(pairs, held_out)
     bicubic = _psnr(interpolate(lr, pairs.scale), hr)
+    if math.isinf(bicubic):
+        raise InputError("LR and HR of these pairs are equal: give two scans of the field")
     fit(
         run,
         lambda step: draw_batch(pairs, rows, training.patch_px, training.batch, recipe.seed, step),
@@ -158,7 +173,7 @@ def _validate(network: torch.nn.Module, lr: torch.Tensor, hr: torch.Tensor) -> f
 
 
 def _psnr(sr: torch.Tensor, hr: torch.Tensor) -> float:
-    return float(-10 * torch.log10((sr.double() - hr.double()).square().mean()))
+    return psnr(sr[:, 0].numpy(), hr[:, 0].numpy(), 1.0)
 
 
 def _network(recipe: Recipe, scale: int) -> Any:

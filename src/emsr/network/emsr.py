@@ -95,8 +95,10 @@ class EMSR(nn.Module):
                 f"{features} features cannot be divided among {heads} heads: "
                 "choose features as a multiple of heads"
             )
-        if min(blocks, residuals, refinements, window, edge_levels) < 1:
-            raise InputError("blocks, residuals, refinements, window, edge_levels: at least 1 each")
+        if min(blocks, residuals, refinements, window, edge_levels) < 1 or halo < 0:
+            raise InputError(
+                "blocks, residuals, refinements, window, edge_levels: at least 1 each; halo: from 0"
+            )
         self.scale, self.multiple, self.input_skip = scale, window, input_skip
         self.edges = EdgePyramid(edge_levels)
         self.head = conv3(1, features)
@@ -159,8 +161,11 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def interpolate(lr: Tensor, scale: int) -> Tensor:
-    """Bicubic interpolation that aligns pixel areas, the convention of the tile plan."""
-    return F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False)
+    """Bicubic interpolation (a = -0.75) that aligns pixel areas, as the tile plan does."""
+    # In float32 torch places pixels less exactly the farther they lie from the origin, so that a
+    # tile would differ from the whole image.
+    sr = F.interpolate(lr.double(), scale_factor=scale, mode="bicubic", align_corners=False)
+    return sr.to(lr.dtype)
 
 
 def _reach(pixel: int, steps: list[int], window: int) -> int:

@@ -77,6 +77,11 @@ def real(request: Request) -> Prepared:
     hr_window = grey_window(hr, [m.z for m in kept])
     gain, offset = align.grey_relation(np.sum([m.grey for m in kept], axis=0))
     correlation = noise.noise_correlation(np.mean([m.noise for m in kept], axis=0))
+    if gain <= 0:
+        raise InputError(
+            f"{lr.name} gets darker where {hr.name} gets "
+            f"brighter (fitted gain {gain:.2g}): give scans of equal contrast"
+        )
     numbers = _numbers(kept) | {"grey_gain": gain, "grey_offset": offset}
     facts = Facts(
         strategy="real",

@@ -6,7 +6,7 @@ import numpy as np
 
 from emsr.errors import InputError
 from emsr.geometry.box import Triple
-from emsr.pairs.scans import scaled_spacing
+from emsr.geometry.tiles import coarser_spacing, finer_spacing
 from emsr.volumes.spacing import Spacing
 from emsr.volumes.volume import Volume
 
@@ -42,15 +42,14 @@ def common_spacing(lr: Volume, hr: Volume, scale: int) -> tuple[Spacing, Spacing
     Where one scan does not state its spacing, the other's and the scale decide, and a remark says
     so; where neither does, both stay None.
     """
-    given, expected = lr.spacing_nm, scaled_spacing(hr.spacing_nm, scale)
+    given, expected = lr.spacing_nm, coarser_spacing(hr.spacing_nm, scale)
     if given is None and expected is None:
         return None, None, ("neither scan states its spacing: the pairs carry none",)
     if given is None:
         remark = f"{lr.name} states no spacing: taken as {expected} nm from {hr.name} and the scale"
         return expected, hr.spacing_nm, (remark,)
     if expected is None:
-        z, y, x = given
-        finer = (z, y / scale, x / scale)
+        finer = finer_spacing(given, scale)
         remark = f"{hr.name} states no spacing: taken as {finer} nm from {lr.name} and the scale"
         return given, finer, (remark,)
     # The z spacing of a single slice is a convention of the reader, not a statement of the file.

@@ -19,7 +19,6 @@ from emsr.geometry.box import Box, Triple
 from emsr.pairs.store import Facts, SlicePair
 from emsr.recipe import Degradation
 from emsr.volumes.intensity import Intensity, fit_window
-from emsr.volumes.spacing import Spacing
 from emsr.volumes.volume import Volume, iterate_slices
 
 SMALLEST_SIDE_PX = 64
@@ -107,12 +106,3 @@ def check_field(lr_shape: tuple[int, ...], name: str) -> None:
             f"{name}: LR slices are {y} x {x} pixels, pairs need at least "
             f"{SMALLEST_SIDE_PX} x {SMALLEST_SIDE_PX}: take a larger field"
         )
-
-
-def scaled_spacing(hr_spacing_nm: Spacing, scale: int) -> Spacing:
-    """The LR spacing (z, y, x) that belongs to an HR spacing; None stays None."""
-    if hr_spacing_nm is None:
-        return None
-    z, y, x = hr_spacing_nm
-    # 5.9 nm times 3 is to be 17.7 nm, without the noise of the product's last digits
-    return z, float(f"{y * scale:.12g}"), float(f"{x * scale:.12g}")

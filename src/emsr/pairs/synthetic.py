@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from emsr.errors import InputError
+from emsr.geometry.tiles import coarser_spacing
 from emsr.microscope import stages
 from emsr.pairs.noise import finest_detail, inherited_correlation
 from emsr.pairs.scans import (
@@ -24,7 +25,6 @@ from emsr.pairs.scans import (
     new_digest,
     provenance,
     read_slice,
-    scaled_spacing,
 )
 from emsr.pairs.store import Facts, SlicePair
 from emsr.recipe import Degradation
@@ -79,7 +79,7 @@ def synthetic(request: Request) -> Prepared:
     facts = Facts(
         strategy="synthetic",
         scale=scale,
-        lr_spacing_nm=scaled_spacing(hr.spacing_nm, scale),
+        lr_spacing_nm=coarser_spacing(hr.spacing_nm, scale),
         hr_spacing_nm=hr.spacing_nm,
         lr_window=window,
         hr_window=window,

@@ -153,7 +153,7 @@ def open_tiff(path: str | Path) -> StoredVolume:
     """A TIFF as a volume; spacing from OME or ImageJ metadata, None where neither states it."""
     volume, stated = open_tiff_stating(path)
     spacing_nm, notices = complete(stated, volume.shape[0], volume.name)
-    return replace(volume, spacing_nm=spacing_nm, notices=notices)
+    return replace(volume, spacing_nm=spacing_nm, notices=volume.notices + notices)
 
 
 def open_tiff_stating(
@@ -192,7 +192,10 @@ def _describe(tif: tifffile.TiffFile, name: str) -> tuple[StoredVolume, Stated]:
     refuse_missing_pages(tif, series, name)
     fetch = _mapped(tif, series, shape) or _decoded(tif, series)
     dtype = checked_dtype(series.dtype, name)
-    return StoredVolume(name, shape, dtype, None, fetch), stated_nm(tif)
+    inverted = series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    notices = (f"{name} shows its smallest values white; they are taken as they are",)
+    volume = StoredVolume(name, shape, dtype, None, fetch, notices if inverted else ())
+    return volume, stated_nm(tif)
 
 
 def _grey_shape(series: tifffile.TiffPageSeries, name: str) -> Triple:

@@ -84,7 +84,9 @@ def with_spacing(volume: StoredVolume, spacing_nm: Spacing) -> StoredVolume:
         return volume
     if not all(np.isfinite(value) and value > 0 for value in spacing_nm):
         raise InputError(f"spacing {spacing_nm} nm: expected three positive numbers z, y, x")
-    stated, notices = volume.spacing_nm, tuple(n for n in volume.notices if "spacing" not in n)
+    of_spacing = f"{volume.name} states"
+    notices = tuple(line for line in volume.notices if not line.startswith(of_spacing))
+    stated = volume.spacing_nm
     if stated is not None and not np.allclose(stated, spacing_nm, rtol=1e-6):
         notices += (f"{volume.name} states a spacing of {stated} nm; {spacing_nm} nm was given",)
     return replace(volume, spacing_nm=spacing_nm, notices=notices)
