@@ -172,6 +172,41 @@ def test_overwriting_a_run_keeps_the_users_own_files(field, tmp_path):
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
+def test_greys_unlike_the_trainings_are_said_and_not_learned_from_json_alone(field, tmp_path):
+    lr = tifffile.imread(field / "lr.tif")
+    dim = (lr / 255).astype(np.float32)
+    write_tiff(tmp_path / "dim.tif", dim, dim.shape, dim.dtype, LR_NM)
+    said = done(*upscale_of(field, tmp_path / "dim.ome.zarr", lr=tmp_path / "dim.tif"))
+    assert any("another grey scale" in line for line in said["notices"])
+    wide = lr.astype(np.uint16) * 257
+    write_tiff(tmp_path / "wide.tif", wide, wide.shape, wide.dtype, LR_NM)
+    result = emsr(*upscale_of(field, tmp_path / "wide.ome.zarr", lr=tmp_path / "wide.tif"))
+    assert "clipped" in result.stdout
+    assert "another grey scale" in result.stderr
+    assert "were clipped" in result.stderr
+    assert done(*upscale_of(field, tmp_path / "ok.ome.zarr"))["notices"] == []
+
+
+def test_a_refused_training_does_not_block_the_corrected_one(field, tmp_path):
+    train = ("train", field / "pairs.zarr", "--out", tmp_path / "run")
+    assert emsr(*train, "--network", "nope").returncode == 1
+    assert not (tmp_path / "run").exists()
+    done(*train, "--recipe", field / "recipe.toml")
+    more = emsr(*train, "--recipe", field / "recipe.toml", "--steps", 9, "--resume")
+    assert more.returncode == 1
+    assert "steps 4, 9 is asked for" in more.stderr
+
+
+def test_a_model_can_be_read_by_others(field):
+    assert (field / "run" / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask()
+
+
+def umask():
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
 def tree(root):
     return {p.relative_to(root): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
@@ -324,6 +359,8 @@ BAD = {
     "another spacing than trained at": ("upscale {t}/other-spacing.tif " + UPSCALE, "30"),
     "output in the way": ("upscale {f}/lr.tif --model {f}/run/model.safetensors --out {t}/occupied.ome.zarr", "--overwrite"),
     "an output that is neither": ("upscale {f}/lr.tif --model {f}/run/model.safetensors --out {t}/o.png", ".ome.zarr"),
+    "a recipe of another scale": ("train {f}/pairs.zarr --out {t}/o --recipe {t}/two.toml", "scale 3"),
+    "a directory as model": ("upscale {f}/lr.tif --model {f}/run --out {t}/o.zarr", "directory"),
     "a device of another kind": ("upscale {f}/lr.tif --device mps " + UPSCALE, "mps"),
     "a recipe's range upside down": ("prepare --strategy synthetic --hr {f}/hr.tif --out {t}/o.zarr --recipe {t}/range.toml", "lower one first"),
     "a directory of files in the way": ("upscale {f}/lr.tif --model {f}/run/model.safetensors --out {t}/occupied.ome.zarr --overwrite", "remove it yourself"),
@@ -350,6 +387,7 @@ def bad(field, tmp_path_factory):
     whole = (field / "lr.tif").read_bytes()
     (folder / "cut.tif").write_bytes(whole[: len(whole) * 2 // 3])
     (folder / "bad.toml").write_text("speed = 3\n")
+    (folder / "two.toml").write_text("scale = 2\n")
     (folder / "range.toml").write_text("[degradation]\nnoise_sigma = [0.5, 0.1]\n")
     done("simulate", "--out", folder / "phantom", "--shape", 1, 48, 48)
     return folder
@@ -393,6 +431,8 @@ def looks_finished(path):
         "prepare --strategy magic --hr a --out b",
         "train p --out o --steps none",
         "train p --out o --loss l3",
+        "train p --out o --resume --overwrite",
+        "simulate --out o --scale 9",
         "simulate --out o --preset bone",
         "upscale x --model m --out o --spacing 1,2",
         "upscale x --model m --out o --spacing 0,1,1",
@@ -425,7 +465,7 @@ def test_interrupting_is_exit_130(field, tmp_path):
 def test_a_bug_of_ours_is_exit_70_with_the_traceback_in_a_file(tmp_path):
     code = (
         "import emsr.cli, emsr.console\n"
-        "def broken(quiet): raise ZeroDivisionError('on purpose')\n"
+        "def broken(*_): raise ZeroDivisionError('on purpose')\n"
         "emsr.console.listening = broken\n"
         "import sys; sys.argv = ['emsr', 'simulate', '--out', 'x']\n"
         "emsr.cli.main()\n"

@@ -1,9 +1,13 @@
 """Recipes: defaults, files, and what cannot be."""
 
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
 from emsr.errors import InputError
-from emsr.recipe import TRAINING, Recipe, Training, make_recipe
+from emsr.recipe import TRAINING, Degradation, Recipe, Training, make_recipe, recipe_from
 
 
 def test_an_empty_file_is_the_default(tmp_path):
@@ -31,6 +35,15 @@ def test_a_network_brings_its_training_and_the_user_has_the_last_word(tmp_path):
     assert (recipe.training.steps, recipe.training.batch) == (7, 3)
     assert recipe.training.patch_px == TRAINING["emsr-tiny"].patch_px
     assert make_recipe(tmp_path / "r.toml", network="emsr").training.patch_px == Training().patch_px
+
+
+def test_the_documented_recipe_is_the_default():
+    text = (Path(__file__).parents[1] / "docs" / "recipe.md").read_text()
+    table = tomllib.loads(text.split("```toml")[1].split("```")[0])
+    documented = recipe_from(table)
+    assert documented == Recipe()
+    assert {f.name for f in fields(Training)} == set(table["training"])
+    assert {f.name for f in fields(Degradation)} == set(table["degradation"])
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,11 @@ SpacingNm = Annotated[
     typer.Option("--spacing", metavar="Z,Y,X", help="Spacing in nm; overrides the file's."),
 ]
 RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", metavar="R.toml", help="Experiment settings.")
+    Path | None,
+    typer.Option("--recipe", metavar="R.toml", help="Settings (docs/recipe.md)."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of everything random.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default 0.")]
 
 
 def _version(wanted: bool) -> None:
@@ -97,8 +98,8 @@ def simulate(
         384,
         384,
     ),
-    scale: Annotated[int, typer.Option(help="HR pixels along one LR pixel.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    scale: Annotated[int, typer.Option(min=1, max=8, help="HR pixels along one LR pixel.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     spacing: SpacingNm = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -126,7 +127,14 @@ def prepare(
     ],
     out: Annotated[Path, typer.Option(metavar="PAIRS.zarr", help="Pairs to write.")],
     lr: Annotated[Path | None, typer.Option(help="LR scan, in register with the HR scan.")] = None,
-    scale: Annotated[int | None, typer.Option(help="HR pixels along one LR pixel.")] = None,
+    scale: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=8,
+            help="HR pixels along one LR pixel; default: what the scans say, or 3.",
+        ),
+    ] = None,
     seed: Seed = None,
     recipe: RecipeFile = None,
     spacing: SpacingNm = None,
@@ -159,9 +167,16 @@ def prepare(
 def train(
     pairs: Annotated[Path, typer.Argument(metavar="PAIRS.zarr")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Directory of the run.")],
-    network: Annotated[str | None, typer.Option(help="emsr, emsr-tiny, bicubic.")] = None,
-    loss: Annotated[Literal["l1", "l2"] | None, typer.Option(help="Distance.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="emsr (default; wants a GPU), emsr-tiny (minutes on a CPU), bicubic."),
+    ] = None,
+    loss: Annotated[
+        Literal["l1", "l2"] | None, typer.Option(help="Distance to the reference; default l1.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps; default: the network's.")
+    ] = None,
     seed: Seed = None,
     recipe: RecipeFile = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
@@ -171,6 +186,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a network on pairs; writes RUN/model.safetensors and RUN/history.jsonl."""
+    if resume and overwrite:
+        raise typer.BadParameter("--resume and --overwrite exclude one another")
     from emsr.jobs.train import train as job
 
     _run(
@@ -290,12 +307,14 @@ def _run(job: Callable[[Listener], dict[str, Any]], quiet: bool, as_json: bool) 
     """Run a job with a progress line on stderr; print what it says, and its summary."""
     from emsr.console import listening
 
+    said: list[str] = []
     try:
-        with listening(quiet) as ears:
+        with listening(quiet, said) as ears:
             summary = job(ears)
     except KeyboardInterrupt:  # caught here: the framework would end without a word
         _fail("interrupted; upscale goes on when run again, train with --resume", 130)
     lines = summary.pop("lines", [])
+    summary["notices"] = said
     print(json.dumps(summary, allow_nan=False) if as_json else "\n".join(lines), flush=True)
 
 

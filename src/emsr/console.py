@@ -16,19 +16,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from emsr.jobs.listener import SILENT, Listener
+from emsr.jobs.listener import Listener
 
 
 @contextmanager
-def listening(quiet: bool) -> Iterator[Listener]:
-    """A listener that shows counted work as bars with the time left, and facts as lines."""
+def listening(quiet: bool, said: list[str]) -> Iterator[Listener]:
+    """A listener that shows counted work as bars with the time left, and facts as lines, which it
+    also appends to ``said``; ``quiet`` only does the latter."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(line: str) -> None:
-        console.print(f"emsr: {line}", markup=False)
+        said.append(line)
+        if not quiet:
+            console.print(f"emsr: {line}", markup=False)
 
     if quiet:
-        yield SILENT
+        yield Listener(say=say)
         return
     if not console.is_terminal:
         yield Listener(_log_progress(say), say)

@@ -96,12 +96,15 @@ class Recipe:
     network: str = "emsr"
     network_options: dict[str, Any] = field(default_factory=dict)
     seed: Annotated[int, Ge(0)] = 0
-    scale: Annotated[int, Ge(1), Le(8)] = 3
-    """HR pixels along one LR pixel, where no LR scan says it."""
+    scale: Annotated[int, Ge(1), Le(8)] | None = None
+    """HR pixels along one LR pixel; None: what the scans say, and ``SYNTHETIC_SCALE`` where there
+    is no LR scan."""
     degradation: Degradation = field(default_factory=Degradation)
     training: Training = field(default_factory=Training)
     upscaling: Upscaling = field(default_factory=Upscaling)
 
+
+SYNTHETIC_SCALE = 3
 
 TRAINING = {
     "emsr-tiny": Training(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,15 +71,16 @@ def convert(
 
 
 def _tensors(path: Path) -> Mapping[str, torch.Tensor]:
+    if path.is_dir():
+        raise InputError(f"{path} is a directory: give the checkpoint file in it")
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; give the path of an existing one")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file that is not a checkpoint makes the parser raise
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        with warnings.catch_warnings(action="ignore"):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever a file that is not a checkpoint makes the parser raise
         raise InputError(
-            f"{path} cannot be loaded as tensors alone ({first[:100]}): expected a torch file with "
-            f"{STATE}"
+            f"{path} cannot be loaded as tensors alone: expected a torch file that holds {STATE}"
         ) from None
     state = found.get(STATE) if isinstance(found, Mapping) else None
     if not isinstance(state, Mapping) or not all(map(torch.is_tensor, state.values())):

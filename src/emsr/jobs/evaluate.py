@@ -19,7 +19,13 @@ from emsr.errors import InputError
 from emsr.files import replacing
 from emsr.geometry.box import Box
 from emsr.jobs.listener import SILENT, Listener
-from emsr.jobs.one_grid import Inputs, common_spacing, open_inputs, say_notices
+from emsr.jobs.one_grid import (
+    Inputs,
+    common_spacing,
+    greys_unlike,
+    open_inputs,
+    say_notices,
+)
 from emsr.network.emsr import interpolate
 from emsr.quality.greys import Survey, full_scale, least_squares, survey
 from emsr.quality.reference_free import check_repeat
@@ -61,6 +67,8 @@ def evaluate(
     folder = _free_folder(Path(out), overwrite)
     inputs = open_inputs(given, spacing_nm)
     say_notices(inputs, listener)
+    if unlike := greys_unlike(inputs):
+        listener.say(unlike)
     spacing = common_spacing(inputs)
     seen = _first_look(inputs)
     data_range, why = full_scale(inputs.reference.dtype, seen)
@@ -84,6 +92,7 @@ def evaluate(
     }
     if inputs.lr:
         scores["bicubic"] = marks["bicubic"].scores(*pixel, seed)
+    _make(folder)
     page = report_html(scores, _shown(inputs, sources, fits))
     # An old scores.json beside a new report would belong to something else.
     (folder / "scores.json").unlink(missing_ok=True)
@@ -98,16 +107,18 @@ def _lines(scores: Scores, report: str) -> list[str]:
     named = [("SR", scores), *([("bicubic", scores["bicubic"])] if "bicubic" in scores else [])]
     lines = []
     for name, found in named:
-        parts = [f"{_number(found['psnr'])} dB PSNR against the noisy reference"]
+        parts = [f"{_number(found, 'psnr', 'dB')} PSNR against the noisy reference"]
         if found.get("clean_psnr") is not None:
-            parts.append(f"about {_number(found['clean_psnr'])} dB against the unseen clean image")
-        parts.append(f"resolves {_number(found['frc_resolution_nm'])} nm")
+            parts.append(f"about {_number(found, 'clean_psnr', 'dB')} against the clean image")
+        parts.append(f"resolves {_number(found, 'frc_resolution_nm', 'nm')}")
         lines.append(f"{name}: " + ", ".join(parts))
     return [*lines, f"report: {report}"]
 
 
-def _number(value: float | None) -> str:
-    return "(unknown)" if value is None else f"{value:.1f}"
+def _number(found: Scores, key: str, unit: str) -> str:
+    if found[key] is None:
+        return f"(no {unit}: {found['reason'].get(key, 'unknown')})"
+    return f"{found[key]:.1f} {unit}"
 
 
 def _first_look(inputs: Inputs) -> Survey:
@@ -210,17 +221,24 @@ def _fitted(plane: Planes, fit: tuple[float, float], z: int) -> np.ndarray:
 
 
 def _free_folder(out: Path, overwrite: bool) -> Path:
-    """The output folder, made if need be; refused where results would be overwritten unasked."""
+    """The output folder; refused where results would be overwritten unasked, or where a folder
+    cannot be made."""
+    blocked = next((part for part in (out, *out.parents) if part.exists()), out)
+    if blocked.exists() and not blocked.is_dir():
+        raise InputError(f"{out} cannot be made a folder for the report: {blocked} is a file")
     for path in (out / "scores.json", out / "report.html"):
         if path.exists() and not overwrite:
             raise InputError(f"{path} exists already: choose another --out or give --overwrite")
+    return out
+
+
+def _make(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"{out} cannot be made a folder for the report: {error.strerror}"
         ) from None
-    return out
 
 
 def _write(path: Path, text: str) -> None:

@@ -52,12 +52,7 @@ class Model:
     def compute(self, volume: Volume, tile: Tile) -> tuple[np.ndarray, int]:
         """The SR grey values of one tile, and how many of them were clipped."""
         lr = volume.read(tile.read)
-        if not np.isfinite(lr).all():
-            first = tile.read.start[0] + int(np.argwhere(~np.isfinite(lr))[0][0])
-            raise InputError(
-                f"{volume.name}: slice {first} holds values that are not numbers; "
-                "replace them before upscaling"
-            )
+        refuse_not_numbers(volume.name, lr, tile.read.start[0])
         slices = [self._slice(plane)[tile.crop.slices[1:]] for plane in lr]
         return Intensity(*self.header.hr_window).to_grey(np.stack(slices), self.header.dtype)
 
@@ -78,6 +73,18 @@ def load(path: str | Path, device: str = "auto", precision: str = "float32") -> 
     where = choose_device(device)
     network = network.to(where).to(memory_format=torch.channels_last)
     return Model(network, header, where, precision)
+
+
+def refuse_not_numbers(name: str, values: np.ndarray, first_slice: int) -> None:
+    """InputError where ``(z, y, x)`` values, whose first slice is ``first_slice``, hold NaN or an
+    infinity."""
+    bad = ~np.isfinite(values)
+    if bad.any():
+        z = first_slice + int(np.argwhere(bad)[0][0])
+        raise InputError(
+            f"{name}: slice {z} holds values that are not numbers ({int(bad.sum())} there and in "
+            "the slices read with it); replace them before upscaling"
+        )
 
 
 def choose_device(name: str) -> torch.device:

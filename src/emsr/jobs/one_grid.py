@@ -59,6 +59,17 @@ def say_notices(inputs: Inputs, listener: Listener) -> None:
             listener.say(notice)
 
 
+def greys_unlike(inputs: Inputs) -> str | None:
+    """What to say where SR and reference are integers of different size; None where they agree."""
+    sr, reference = inputs.sr.dtype, inputs.reference.dtype
+    if sr == reference or "f" in (sr.kind, reference.kind):
+        return None
+    return (
+        f"warning: {inputs.sr.name} is {sr}, {inputs.reference.name} {reference}: their grey "
+        "levels are compared as they are; --fit-grey fits them first"
+    )
+
+
 def _scale(lr: Triple, hr: Triple, given: dict[str, Any]) -> int:
     """The integer with which LR's y and x become those of the reference; else InputError."""
     scale = hr[1] // lr[1]

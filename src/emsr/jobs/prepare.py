@@ -15,7 +15,7 @@ from emsr.pairs.register import common_scale
 from emsr.pairs.scans import Prepared, Request
 from emsr.pairs.store import SlicePair, is_pairs, write_pairs
 from emsr.pairs.strategies import NEEDS_LR, strategy_named
-from emsr.recipe import Recipe
+from emsr.recipe import SYNTHETIC_SCALE, Recipe
 from emsr.volumes.source import open_volume
 from emsr.volumes.spacing import Spacing
 from emsr.volumes.volume import StoredVolume
@@ -48,7 +48,7 @@ def prepare(
     if strategy not in NEEDS_LR and lr is not None:
         listener.say(f"the strategy {strategy} makes LR from HR: {lr} is not used")
         lr = None
-    hr_volume, lr_volume, scale = _scans(hr, lr, scale, recipe, spacing_nm, listener)
+    hr_volume, lr_volume, scale = _scans(hr, lr, scale or recipe.scale, spacing_nm, listener)
     prepared = chosen(
         Request(
             hr=hr_volume,
@@ -86,7 +86,6 @@ def _scans(
     hr: str | Path,
     lr: str | Path | None,
     scale: int | None,
-    recipe: Recipe,
     spacing_nm: Spacing,
     listener: Listener,
 ) -> tuple[StoredVolume, StoredVolume | None, int]:
@@ -94,7 +93,7 @@ def _scans(
     hr_volume = open_volume(hr, spacing_nm)
     if lr is None:
         _say_notices(listener, hr_volume)
-        return hr_volume, None, recipe.scale if scale is None else scale
+        return hr_volume, None, scale or SYNTHETIC_SCALE
     lr_volume = open_volume(lr)
     scale = common_scale(lr_volume, hr_volume, scale)
     if spacing_nm is not None:

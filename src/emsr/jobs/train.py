@@ -27,6 +27,7 @@ from emsr.quality.fidelity import psnr
 from emsr.recipe import Recipe
 
 MODEL = "model.safetensors"
+PRODUCTS = (MODEL, "state.safetensors", "history.jsonl")
 VALIDATION_BUDGET_PX = 400_000
 """LR pixels that one validation looks at, at most."""
 
@@ -53,14 +54,25 @@ def train(
     folder = Path(out)
     refuse_overlap(folder, pairs)
     identity = {"pairs": _facts_hash(source), "recipe": asdict(recipe)}
+    if recipe.scale not in (None, source.scale):
+        raise InputError(
+            f"{pairs} was made at scale {source.scale}, the recipe says {recipe.scale}: prepare it "
+            "again or change the recipe"
+        )
+    # Whatever can be refused is refused before the directory is claimed.
+    where, network = choose_device(device), _network(recipe, source.scale)
     material = in_memory(source)
     if _claim(folder, identity, resume, overwrite):
         listener.say(f"{folder} is finished; nothing to do")
         return _report(load_model(folder / MODEL)[1].summary, folder)
-    network = _network(recipe, material.scale)
-    summary: dict[str, Any] = {"network": recipe.network, "steps": 0}
+    summary: dict[str, Any] = {
+        "network": recipe.network,
+        "steps": 0,
+        "validation_psnr": None,
+        "reason": {"validation_psnr": "this network has nothing to learn"},
+    }
     if any(True for _ in network.parameters()):
-        run = start(network, recipe.training, choose_device(device))
+        run = start(network, recipe.training, where)
         if (folder / "state.safetensors").exists():
             load_state(run, folder)
             listener.say(f"going on at step {run.step} of {recipe.training.steps}")
@@ -77,24 +89,35 @@ def _claim(folder: Path, identity: dict[str, Any], resume: bool, overwrite: bool
     note = folder / "run.json"
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: choose a directory for the run")
-    occupied = folder.exists() and any(folder.iterdir())
-    if occupied and not note.is_file():
+    if folder.exists() and any(folder.iterdir()) and not note.is_file():
         raise InputError(f"{folder} holds other files: choose an empty or a new directory")
-    if occupied and resume:
-        if _remembered(note) != json.loads(json.dumps(identity)):
-            raise InputError(
-                f"{folder} is a run on other pairs or with another recipe: give the same ones to "
-                "--resume, or choose another --out"
-            )
+    begun = any((folder / name).exists() for name in PRODUCTS)
+    if begun and resume:
+        _refuse_other(folder, _remembered(note), json.loads(json.dumps(identity)))
         return (folder / MODEL).exists()
-    if occupied and not overwrite:
+    if begun and not overwrite:
         raise InputError(f"{folder} holds a run: --resume goes on with it, --overwrite replaces it")
-    for name in (MODEL, "state.safetensors", "history.jsonl"):
+    for name in PRODUCTS:
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(note) as partial:
         partial.write_text(json.dumps(identity, sort_keys=True))
     return False
+
+
+def _refuse_other(folder: Path, found: dict[str, Any], asked: dict[str, Any]) -> None:
+    """InputError where the run found in ``folder`` is not the one asked for: what differs."""
+    if found["pairs"] != asked["pairs"]:
+        raise InputError(f"{folder} is a run on other pairs: give those, or another --out")
+    there, here = (
+        {**one["recipe"], **one["recipe"]["training"], "training": None} for one in (found, asked)
+    )
+    for key, value in here.items():
+        if there.get(key) != value:
+            raise InputError(
+                f"{folder} is a run with {key} {there.get(key)}, {value} is asked for: --resume "
+                "takes the recipe that the run began with, or choose another --out"
+            )
 
 
 def _remembered(note: Path) -> Any:
@@ -107,7 +130,7 @@ def _remembered(note: Path) -> Any:
 def _report(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
     model = str(folder / MODEL)
     lines = [f"model: {model}"]
-    if "validation_psnr" in summary:
+    if summary["validation_psnr"] is not None:
         lines.append(
             f"validation PSNR against the noisy reference: {summary['validation_psnr']:.2f} dB at "
             f"step {summary['best_step']} (bicubic: {summary['bicubic_psnr']:.2f} dB)"

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from emsr import __version__
 from emsr.errors import InputError
 from emsr.files import refuse_overlap
 from emsr.geometry.box import Triple
 from emsr.geometry.tiles import Tile, finer_spacing, plan, tile_shape
 from emsr.jobs.listener import SILENT, Listener
-from emsr.jobs.model import Model, load
+from emsr.jobs.model import Model, load, refuse_not_numbers
 from emsr.network.checkpoint import Header
 from emsr.recipe import Upscaling
 from emsr.volumes import omezarr
@@ -29,6 +32,7 @@ from emsr.volumes.tiff import software_of
 
 SPACING_TOLERANCE = 0.05
 COARSEST_PX = 256
+CLIPPED_WARNING = 0.02
 
 
 def upscale(
@@ -63,7 +67,8 @@ def upscale(
     _refuse_float16(out, job.model.header.dtype)
     run = {
         "model_sha256": _file_hash(Path(model)),
-        "input_sha256": _input_hash(job, listener),
+        "input_sha256": _read_once(job, listener),
+        "emsr": __version__,
         **job.facts(),
     }
     store = _store(out)
@@ -78,6 +83,7 @@ def upscale(
     if store != out:
         omezarr_to_tiff(store, out, job.chunk[1], software=_software(run))
         shutil.rmtree(store)
+    _say_clipped(job, done, clipped, listener)
     return _summary(job, out, began, done, clipped)
 
 
@@ -153,15 +159,15 @@ def _claim(out: Path, store: Path, run: dict[str, Any], overwrite: bool) -> bool
         _clear(store, overwrite)
         return False
     if state is not None and state["run"] != run:
-        _clear(store, overwrite)
+        _clear(store, overwrite, f"{state['state']} output")
         return False
     return store == out and state is not None and state["state"] == omezarr.FINISHED
 
 
-def _clear(path: Path, overwrite: bool) -> None:
+def _clear(path: Path, overwrite: bool, what: str = "output") -> None:
     if not overwrite:
         raise InputError(
-            f"{path} exists and is not this run's output (another input, model or setting): "
+            f"{path} exists and is not this run's {what} (another input, model or setting): "
             "choose another --out, or replace it with --overwrite"
         )
     if path.is_file():
@@ -240,17 +246,52 @@ def _file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _input_hash(job: _Job, listener: Listener) -> str:
-    """Which input this is, wherever it lies: all of its values, read once in the order of tiles
-    (a tenth of the time or less that the network takes for them), its dtype and its spacing."""
+def _read_once(job: _Job, listener: Listener) -> str:
+    """Read the whole input in the order of tiles, in a tenth of the time that the network takes or
+    less: its hash, which says that it is this input, wherever it lies. Values that are not numbers
+    are refused before anything is written; greys unlike the training's are said."""
     volume = job.volume
     stated = (volume.shape, volume.dtype.str, volume.spacing_nm)
     digest = hashlib.sha256(repr(stated).encode())
+    moments = np.zeros(3)
     tiles = plan(volume.shape, job.chunk, scale=1, halo=0, multiple=job.model.network.multiple)
     for done, tile in enumerate(tiles, 1):
-        digest.update(volume.read(tile.write).tobytes())
+        values = volume.read(tile.write)
+        refuse_not_numbers(volume.name, values, tile.write.start[0])
+        digest.update(values.tobytes())
+        grey = values.astype(np.float64)
+        moments += grey.size, grey.sum(), np.square(grey).sum()
         listener.progress("read input", done, len(tiles), "")
+    _say_unlike(volume.name, moments, job.model.header.lr_window, listener)
     return digest.hexdigest()
+
+
+def _say_unlike(
+    name: str, moments: np.ndarray, window: tuple[float, float], listener: Listener
+) -> None:
+    """A warning where the input's greys can hardly be those of the scans trained on."""
+    count, total, squares = moments
+    mean = total / count
+    spread = math.sqrt(max(0.0, squares / count - mean**2))
+    low, high = sorted(window)
+    if not low <= mean <= high or spread < 0.01 * (high - low):
+        listener.say(
+            f"warning: {name} has grey values of mean {mean:.4g} and spread {spread:.2g}, the "
+            f"model was trained on {low:.4g} to {high:.4g}: another grey scale?"
+        )
+
+
+def _say_clipped(job: _Job, done: list[Tile], clipped: int, listener: Listener) -> None:
+    share = clipped / max(1, _voxels(done))
+    if share > CLIPPED_WARNING:
+        listener.say(
+            f"warning: {share:.1%} of the voxels lie beyond the range of {job.model.header.dtype} "
+            "and were clipped: is the input on the grey scale of the scans trained on?"
+        )
+
+
+def _voxels(tiles: list[Tile]) -> int:
+    return sum(math.prod(tile.write.shape) for tile in tiles)
 
 
 def _software(run: dict[str, Any]) -> str:
@@ -263,7 +304,7 @@ def _summary(job: _Job, out: Path, began: float, done: list[Tile], clipped: int)
     seconds = time.monotonic() - began
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     z, y, x = job.shape
-    computed = sum(math.prod(tile.write.shape) for tile in done)
+    computed = _voxels(done)
     reason = {} if done else {"clipped_fraction": "all tiles were there already"}
     return {
         "out": str(out),
@@ -275,5 +316,8 @@ def _summary(job: _Job, out: Path, began: float, done: list[Tile], clipped: int)
         "tiles_resumed": len(job.tiles) - len(done),
         "peak_memory_bytes": kib * (1 if sys.platform == "darwin" else 1024),
         "reason": reason,
-        "lines": [f"{out}: {z} x {y} x {x} voxels in {seconds:.0f} s"],
+        "lines": [
+            f"{out}: {z} x {y} x {x} voxels in {seconds:.0f} s"
+            + (f", {clipped / computed:.2%} clipped" if computed else "")
+        ],
     }

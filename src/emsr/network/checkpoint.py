@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from emsr.errors import InputError
@@ -49,11 +49,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, value: obj
     metadata = {key: json.dumps(value, sort_keys=True)}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as partial:
-        save_file(plain, partial, metadata)
+        partial.write_bytes(save(plain, metadata))
 
 
 def load_tensors(path: Path, key: str, what: str) -> tuple[dict[str, Tensor], Any]:
     """The tensors of a file that ``save_tensors`` wrote under ``key``, and its value."""
+    if path.is_dir():
+        raise InputError(f"{path} is a directory: give the {what} in it")
     if not path.is_file():
         raise InputError(f"{path}: no such {what}; give the path of an existing one")
     try:
