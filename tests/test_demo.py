@@ -4,10 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
+import tifffile
+import torch
 
 from emsr.errors import InputError
+from emsr.geometry.tiles import plan
 from emsr.jobs.demo import demo
 from emsr.jobs.listener import Listener
+from emsr.jobs.model import load
 from emsr.recipe import DEMO
 
 SMALL = replace(
@@ -39,6 +43,21 @@ def test_the_score_without_a_clean_reference_agrees_with_the_truth(shown):
     low, high = scores["clean_psnr_interval"]
     assert low - 0.2 < summary["psnr_against_truth"] < high + 0.2
     assert scores["clean_psnr"] == pytest.approx(summary["psnr_against_truth"], abs=0.3)
+
+
+def test_the_default_halo_costs_less_than_half_a_grey_level(shown):
+    """Tiles of 32 LR pixels against the whole image, with the weights just trained."""
+    folder, _, _ = shown
+    network = load(folder / "run" / "model.safetensors", device="cpu").network
+    lr = tifffile.imread(folder / "test-field" / "lr.tif")[:1, None].astype("float32") / 255
+    tiles = plan((1, 80, 80), (1, 32, 32), scale=3, halo=network.halo, multiple=4)
+    with torch.no_grad():
+        whole = network(torch.from_numpy(lr))
+        for tile in tiles:
+            part = network(torch.from_numpy(lr[..., *tile.read.slices[1:]]))
+            difference = part[..., *tile.crop.slices[1:]] - whole[..., *tile.write.slices[1:]]
+            assert difference.abs().max() * 255 < 0.5
+    assert network.halo < network.receptive_radius
 
 
 def test_it_ends_with_lines_a_human_understands_and_the_report(shown):
