@@ -14,6 +14,8 @@ from emsr.jobs.listener import Listener
 from emsr.jobs.model import load
 from emsr.recipe import DEMO
 
+pytestmark = pytest.mark.xdist_group("demo")  # one training serves all of them
+
 SMALL = replace(
     DEMO,
     shape=(4, 240, 240),
