@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import resource
 import shutil
@@ -13,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from emsr import __version__
 from emsr.errors import InputError
 from emsr.files import refuse_overlap
 from emsr.geometry.box import Triple
-from emsr.geometry.tiles import Tile, finer_spacing, plan, tile_shape
+from emsr.geometry.tiles import Tile, finer_spacing, tile_shape
+from emsr.jobs.identity import file_hash, read_once, software
 from emsr.jobs.listener import SILENT, Listener
-from emsr.jobs.model import Model, load, refuse_not_numbers
+from emsr.jobs.model import Model, load
 from emsr.network.checkpoint import Header
 from emsr.recipe import Upscaling
 from emsr.volumes import omezarr
@@ -66,8 +63,10 @@ def upscale(
     spacing = _spacing(volume, job.model.header, listener)
     _refuse_float16(out, job.model.header.dtype)
     run = {
-        "model_sha256": _file_hash(Path(model)),
-        "input_sha256": _read_once(job, listener),
+        "model_sha256": file_hash(Path(model)),
+        "input_sha256": read_once(
+            volume, job.chunk, job.model.network.multiple, job.model.header.lr_window, listener
+        ),
         "emsr": __version__,
         **job.facts(),
     }
@@ -81,7 +80,7 @@ def upscale(
     _pyramid(store, listener)
     omezarr.finish(store)
     if store != out:
-        omezarr_to_tiff(store, out, job.chunk[1], software=_software(run))
+        omezarr_to_tiff(store, out, job.chunk[1], software=software(run))
         shutil.rmtree(store)
     _say_clipped(job, done, clipped, listener)
     return _summary(job, out, began, done, clipped)
@@ -149,7 +148,7 @@ def _claim(out: Path, store: Path, run: dict[str, Any], overwrite: bool) -> bool
     """Whether ``out`` is this run's finished output. What else is in the way is refused, or with
     ``overwrite`` removed; this run's unfinished output stays."""
     if store != out and out.exists():
-        if out.is_file() and software_of(out) == _software(run):
+        if out.is_file() and software_of(out) == software(run):
             shutil.rmtree(store, ignore_errors=True)  # a run killed just before its last step
             return True
         _clear(out, overwrite)
@@ -241,46 +240,6 @@ def _spacing(
     return finer_spacing(found, header.scale)
 
 
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_once(job: _Job, listener: Listener) -> str:
-    """Read the whole input in the order of tiles, in a tenth of the time that the network takes or
-    less: its hash, which says that it is this input, wherever it lies. Values that are not numbers
-    are refused before anything is written; greys unlike the training's are said."""
-    volume = job.volume
-    stated = (volume.shape, volume.dtype.str, volume.spacing_nm)
-    digest = hashlib.sha256(repr(stated).encode())
-    moments = np.zeros(3)
-    tiles = plan(volume.shape, job.chunk, scale=1, halo=0, multiple=job.model.network.multiple)
-    for done, tile in enumerate(tiles, 1):
-        values = volume.read(tile.write)
-        refuse_not_numbers(volume.name, values, tile.write.start[0])
-        digest.update(values.tobytes())
-        grey = values.astype(np.float64)
-        moments += grey.size, grey.sum(), np.square(grey).sum()
-        listener.progress("read input", done, len(tiles), "")
-    _say_unlike(volume.name, moments, job.model.header.lr_window, listener)
-    return digest.hexdigest()
-
-
-def _say_unlike(
-    name: str, moments: np.ndarray, window: tuple[float, float], listener: Listener
-) -> None:
-    """A warning where the input's greys can hardly be those of the scans trained on."""
-    count, total, squares = moments
-    mean = total / count
-    spread = math.sqrt(max(0.0, squares / count - mean**2))
-    low, high = sorted(window)
-    if not low <= mean <= high or spread < 0.01 * (high - low):
-        listener.say(
-            f"warning: {name} has grey values of mean {mean:.4g} and spread {spread:.2g}, the "
-            f"model was trained on {low:.4g} to {high:.4g}: another grey scale?"
-        )
-
-
 def _say_clipped(job: _Job, done: list[Tile], clipped: int, listener: Listener) -> None:
     share = clipped / max(1, _voxels(done))
     if share > CLIPPED_WARNING:
@@ -292,12 +251,6 @@ def _say_clipped(job: _Job, done: list[Tile], clipped: int, listener: Listener) 
 
 def _voxels(tiles: list[Tile]) -> int:
     return sum(math.prod(tile.write.shape) for tile in tiles)
-
-
-def _software(run: dict[str, Any]) -> str:
-    """How a TIFF says which run made it."""
-    identity = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
-    return f"emsr run {identity}"
 
 
 def _summary(job: _Job, out: Path, began: float, done: list[Tile], clipped: int) -> dict[str, Any]:
