@@ -3,7 +3,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from route import HR_NM, LR_NM, RECIPE, done
+
+from emsr.volumes.tiff import write_tiff
 
 
 @pytest.fixture(scope="session")
@@ -13,4 +17,24 @@ def real_data() -> Path:
     folder = Path(os.environ.get("EMSR_DATA", default))
     if not (folder / "README.md").is_file():
         pytest.skip(f"no real EM images at {folder}: set EMSR_DATA to run this test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def field(tmp_path_factory):
+    """The smallest route: two scans of one field, pairs, a trained model."""
+    folder = tmp_path_factory.mktemp("field")
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:192, :192]
+    clean = 120 + 60 * np.sin(x / 9 + np.arange(2)[:, None, None]) * np.cos(y / 13)
+    hr = (clean + 5 * rng.standard_normal(clean.shape)).astype(np.uint8)
+    low = clean.reshape(2, 64, 3, 64, 3).mean((2, 4))
+    lr = (low + 5 * rng.standard_normal(low.shape)).astype(np.uint8)
+    write_tiff(folder / "hr.tif", hr, hr.shape, hr.dtype, HR_NM)
+    write_tiff(folder / "lr.tif", lr, lr.shape, lr.dtype, LR_NM)
+    (folder / "recipe.toml").write_text(RECIPE)
+    pair = ("--hr", folder / "hr.tif", "--lr", folder / "lr.tif")
+    done("prepare", *pair, "--strategy", "real", "--out", folder / "pairs.zarr")
+    recipe = ("--recipe", folder / "recipe.toml")
+    done("train", folder / "pairs.zarr", "--out", folder / "run", *recipe)
     return folder
