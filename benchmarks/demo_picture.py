@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from emsr.geometry.box import Box
-from emsr.network.emsr import interpolate
+from emsr.network.frame import interpolate
 from emsr.volumes.source import open_volume
 
 CROP = (144, 126, 192)

@@ -48,9 +48,10 @@ def main() -> None:
             )
 
 
-def halos(radius: int) -> list[int]:
+def halos(radius: int | None) -> list[int]:
+    """Up to the receptive radius; a network that pools over the whole image has none."""
     steps = [0, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96]
-    return [halo for halo in steps if halo < radius] + [radius]
+    return steps if radius is None else [halo for halo in steps if halo < radius] + [radius]
 
 
 def tiled(

@@ -23,7 +23,7 @@ from emsr.jobs.model import load
 from emsr.jobs.prepare import prepare
 from emsr.jobs.simulate import simulate
 from emsr.jobs.train import train
-from emsr.network.emsr import interpolate
+from emsr.network.frame import interpolate
 from emsr.quality.fidelity import psnr
 from emsr.recipe import make_recipe, recipe_from
 from emsr.volumes.source import open_volume

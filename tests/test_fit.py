@@ -110,6 +110,18 @@ def test_divergence_is_said(tmp_path):
         fit(run, draw, validate, training, 0, tmp_path, lambda *_: None)
 
 
+def test_without_a_second_view_the_network_sees_each_patch_once(tmp_path):
+    training = dataclasses.replace(TRAINING, steps=1, checkpoint_every=1, second_view=False)
+    seen = []
+    run = begin()
+    run.network.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].clone()))
+    fit(run, draw, lambda _: 0.0, training, 0, tmp_path, lambda *_: None)
+    assert len(seen) == 1
+    np.testing.assert_array_equal(seen[0], draw(0)[0])
+    sr, reference = torch.rand(2, 2, 1, 4, 4)
+    assert two_view_loss(sr, None, reference, "l1") == (sr - reference).abs().mean()
+
+
 def test_two_view_loss_is_the_sum_of_three_distances():
     sr, view, reference = torch.rand(3, 2, 1, 4, 4)
     for name, power in (("l1", 1), ("l2", 2)):

@@ -9,7 +9,8 @@ import torch
 from emsr.errors import InputError
 from emsr.geometry.tiles import plan
 from emsr.network.blocks import EdgePyramid, WindowAttention
-from emsr.network.emsr import EMSR, interpolate, pad_to_multiple
+from emsr.network.emsr import EMSR
+from emsr.network.frame import interpolate, pad_to_multiple
 from emsr.network.named import NETWORKS, build
 from emsr.network.published import published_to_emsr
 
@@ -77,16 +78,35 @@ def test_default_network_has_the_published_parameters_that_reach_the_output():
     assert sum(p.numel() for p in EMSR().parameters()) == 3_164_992 - 40_960
 
 
-def small(scale=2, **options):
+SMALL = {
+    "emsr": {"features": 8, "blocks": 1, "residuals": 1, "refinements": 1, "heads": 2},
+    "emsr-lean": {"features": 8, "blocks": 2},
+}
+
+
+def small(scale=2, name="emsr", **options):
+    """A network of the family with few features, and something to say."""
     torch.manual_seed(1)
-    defaults = {"features": 8, "blocks": 1, "residuals": 1, "refinements": 1, "heads": 2}
-    network = EMSR(scale, **(defaults | options)).eval()
+    network = build(name, scale, SMALL[name] | options).eval()
     with torch.no_grad():
         network.last.weight.normal_(std=0.05)  # zero at the start when there is an input skip
     return network
 
 
-@pytest.mark.parametrize("options", [{}, {"blocks": 2}, {"input_skip": True}, {"edge_levels": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"blocks": 2},
+        {"input_skip": True},
+        {"edge_levels": 1},
+        {"edge_attention": False},
+        {"self_attention": False},
+        {"slices": 3},
+        {"name": "emsr-lean"},
+        {"name": "emsr-lean", "edge_levels": 1, "slices": 3},
+    ],
+)
 def test_receptive_radius_is_how_far_gradients_reach(options):
     network = small(**options).double()
     radius, scale = network.receptive_radius, network.scale
@@ -94,21 +114,21 @@ def test_receptive_radius_is_how_far_gradients_reach(options):
     reach = 0
     for offset in range(network.multiple):
         centre = (side // 2 // 4) * 4 + offset
-        lr = torch.rand(1, 1, side, side, dtype=torch.float64, requires_grad=True)
+        lr = torch.rand(1, network.slices, side, side, dtype=torch.float64, requires_grad=True)
         sr = network(lr)
         pixels = sr[
             ..., scale * centre : scale * (centre + 1), scale * centre : scale * (centre + 1)
         ]
         pixels.square().sum().backward()
-        rows = lr.grad[0, 0].abs().sum(1).nonzero().flatten()
+        rows = lr.grad[0].abs().sum((0, 2)).nonzero().flatten()
         reach = max(reach, centre - int(rows.min()), int(rows.max()) - centre)
     assert reach == radius
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 5, 6, 7, 8])
-@pytest.mark.parametrize("skip", [False, True])
-def test_any_scale_and_any_side(scale, skip):
-    network = small(scale, input_skip=skip)
+@pytest.mark.parametrize("options", [{}, {"input_skip": True}, {"name": "emsr-lean"}])
+def test_any_scale_and_any_side(scale, options):
+    network = small(scale, **options)
     with torch.no_grad():
         assert network(torch.rand(1, 1, 9, 14)).shape == (1, 1, 9 * scale, 14 * scale)
 
@@ -130,15 +150,16 @@ def test_interpolation_of_a_tile_equals_that_of_a_large_image(scale):
     assert (whole[..., 1900 * scale :] - tile)[..., inside].abs().max() <= 1e-6
 
 
-@pytest.mark.parametrize("skip", [False, True])
-def test_tiles_with_a_halo_of_the_radius_equal_the_whole_image(skip):
-    network = small(input_skip=skip)
+@pytest.mark.parametrize("options", [{}, {"input_skip": True}, {"name": "emsr-lean"}])
+def test_tiles_with_a_halo_of_the_radius_equal_the_whole_image(options):
+    network = small(**options)
     lr = torch.rand(1, 1, 90, 103)
     with torch.no_grad():
         whole = network(lr)
         assembled = torch.full_like(whole, torch.nan)
         halo = network.receptive_radius
-        for tile in plan((1, 90, 103), (1, 32, 32), scale=2, halo=halo, multiple=4):
+        multiple = network.multiple
+        for tile in plan((1, 90, 103), (1, 32, 32), scale=2, halo=halo, multiple=multiple):
             y, x = tile.read.slices[1:]
             part = network(lr[..., y, x])
             assembled[0, :, *tile.write.slices[1:]] = part[0, :, *tile.crop.slices[1:]]
@@ -162,12 +183,40 @@ def test_views_in_one_batch_do_not_see_each_other():
         np.testing.assert_allclose(together, torch.cat([network(a), network(b)]), atol=1e-5)
 
 
-def test_input_skip_starts_at_the_interpolated_image():
+@pytest.mark.parametrize("name", ["emsr-tiny", "emsr-lean"])
+def test_input_skip_starts_at_the_interpolated_image(name):
     torch.manual_seed(0)
-    network = build("emsr-tiny", 3, {})
+    network = build(name, 3, {})
     lr = torch.rand(1, 1, 12, 12)
     with torch.no_grad():
         np.testing.assert_allclose(network(lr), interpolate(lr, 3), atol=1e-6)
+
+
+def test_looks_are_what_the_forward_pass_computes():
+    network = small(blocks=2, refinements=2)
+    lr = torch.rand(2, 1, 16, 20)
+    with torch.no_grad():
+        looks = network.looks(lr)
+        assert [look.image.shape for look in looks] == [(2, 1, 16, 20)] * 2
+        for look in looks:
+            assert len(look.weights) == 2
+            np.testing.assert_allclose(look.edges[:, :3], network.edges(lr), atol=1e-6)
+            np.testing.assert_allclose(look.edges[:, 3:], network.edges(look.image), atol=1e-6)
+        expected = network(lr)
+        network.blocks[1].attention[1].k4.weight.zero_()
+        assert (network(lr) - expected).abs().max() > 0
+        assert network.looks(lr)[1].weights[1].abs().max() == 0
+    assert small(edge_attention=False).looks(lr) == []
+
+
+@pytest.mark.parametrize("name", ["emsr-tiny", "emsr-lean"])
+def test_neighbouring_slices_are_seen_and_the_middle_one_is_interpolated(name):
+    network = build(name, 3, {"slices": 3})
+    lr = torch.rand(1, 3, 12, 12)
+    with torch.no_grad():
+        np.testing.assert_allclose(network(lr), interpolate(lr[:, 1:2], 3), atol=1e-6)
+        network.last.weight.normal_()
+        assert (network(lr) - network(lr[:, [2, 1, 0]])).abs().max() > 1e-3
 
 
 def test_edge_pyramid_is_blind_to_constants_and_telescopes():
@@ -197,6 +246,7 @@ def test_window_attention_keeps_to_its_window():
         ({"scale": 9}, "scale 9"),
         ({"features": 10, "heads": 4}, "10 features"),
         ({"blocks": 0}, "at least 1"),
+        ({"slices": 2}, "slices 2.*odd"),
     ],
 )
 def test_arguments_that_cannot_be(arguments, said):
@@ -204,11 +254,32 @@ def test_arguments_that_cannot_be(arguments, said):
         EMSR(**arguments)
 
 
+def test_the_lean_network_spends_at_most_an_eighth_of_the_full_ones_compute():
+    """Multiplications per LR pixel, counted as each convolution and linear layer runs."""
+    counts = {}
+    for name in ("emsr", "emsr-lean"):
+        network, done = build(name, 3, {}), []
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+                layer.register_forward_hook(
+                    lambda layer, _, out, done=done: done.append(
+                        layer.weight[0].numel() * out.numel()
+                    )
+                )
+        with torch.no_grad():
+            network(torch.rand(1, 1, 16, 16))
+        counts[name] = sum(done) / 16**2
+    assert counts["emsr"] == pytest.approx(3.1e6, rel=0.02)
+    assert counts["emsr-lean"] <= counts["emsr"] / 8
+
+
 def test_networks_by_name():
-    with pytest.raises(InputError, match=r"'nope'.*emsr, emsr-tiny, bicubic"):
+    with pytest.raises(InputError, match=r"'nope'.*emsr, emsr-tiny, emsr-lean, bicubic"):
         build("nope", 3, {})
     with pytest.raises(InputError, match="featurez"):
         build("emsr", 3, {"featurez": 3})
+    with pytest.raises(InputError, match="features, blocks"):
+        build("emsr-lean", 3, {"blocks": 0})
     for name in NETWORKS:
         network = build(name, 2, {})
         assert {network.scale, network.multiple, network.halo, network.receptive_radius}

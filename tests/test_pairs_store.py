@@ -26,6 +26,7 @@ FACTS = Facts(
     hr_spacing_nm=(40.0, 5.0, 5.0),
     lr_window=Intensity(1.5, 200.0),
     hr_window=Intensity(3.0, 250.0),
+    hr_z=(4, 7),
     hr_dtype="uint16",
     assumption="none",
     noise_correlation=0.25,
@@ -96,6 +97,9 @@ def test_too_few_slices_are_a_bug_and_not_published(tmp_path: Path) -> None:
         write_pairs(
             tmp_path / "p.zarr", FACTS, list(_slices())[:1], LR_SHAPE, np.dtype("f4"), HR_SHAPE
         )
+    unplaced = dataclasses.replace(FACTS, hr_z=(4,))
+    with pytest.raises(RuntimeError, match="1 HR slices are placed"):
+        _write(tmp_path / "p.zarr", facts=unplaced)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -154,15 +158,17 @@ def test_another_version_and_damage_are_said(tmp_path: Path) -> None:
     path = _write(tmp_path / "pairs.zarr")
     group = zarr.open_group(path, mode="r+")
     stored = dict(group.attrs["emsr_pairs"])
-    group.attrs["emsr_pairs"] = {**stored, "version": 99}
-    with pytest.raises(InputError, match="version 99"):
-        open_pairs(path)
+    for version in (1, 99):
+        group.attrs["emsr_pairs"] = {**stored, "version": version}
+        with pytest.raises(InputError, match=f"version {version}.*prepare them again"):
+            open_pairs(path)
     group.attrs["emsr_pairs"] = {**stored, "facts": {"scale": 2}}
     with pytest.raises(InputError, match="damaged"):
         open_pairs(path)
-    group.attrs["emsr_pairs"] = {**stored, "facts": {**stored["facts"], "scale": 3}}
-    with pytest.raises(InputError, match="do not agree"):
-        open_pairs(path)
+    for wrong in ({"scale": 3}, {"hr_z": [4]}):
+        group.attrs["emsr_pairs"] = {**stored, "facts": {**stored["facts"], **wrong}}
+        with pytest.raises(InputError, match="do not agree"):
+            open_pairs(path)
 
 
 @pytest.mark.parametrize("lost", ["lr/c/3", "hr", "hr_slice"])

@@ -14,6 +14,7 @@ plans = st.fixed_dictionaries(
         "scale": st.integers(1, 5),
         "halo": st.integers(0, 20),
         "multiple": st.sampled_from([1, 2, 4]),
+        "z_halo": st.integers(0, 3),
     }
 )
 wanted_tiles = st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40))
@@ -38,6 +39,9 @@ def test_every_sr_voxel_is_written_exactly_once(shape, wanted, facts):
 def test_read_boxes_are_aligned_inside_the_volume_and_hold_the_halo(shape, wanted, facts):
     multiple, halo, scale = facts["multiple"], facts["halo"], facts["scale"]
     for tile in made(shape, wanted, facts):
+        (z0, *_), (z1, *_) = tile.write.start, tile.write.stop
+        assert tile.read.start[0] == max(0, z0 - facts["z_halo"])
+        assert tile.read.stop[0] == min(shape[0], z1 + facts["z_halo"])
         for axis in (1, 2):
             start, stop = tile.read.start[axis], tile.read.stop[axis]
             core = tile.write.start[axis] // scale, tile.write.stop[axis] // scale

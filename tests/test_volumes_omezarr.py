@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emsr.errors import InputError
-from emsr.geometry.box import Box, whole
+from emsr.geometry.box import Box, blocks, whole
 from emsr.volumes import omezarr
 from emsr.volumes.flatten import omezarr_to_tiff
-from emsr.volumes.pyramid import block_mean, downsample_plan, level_boxes
+from emsr.volumes.pyramid import block_mean, downsample_plan
 from emsr.volumes.source import open_volume
 from emsr.volumes.tiff import software_of
 
@@ -331,7 +331,7 @@ def test_z_is_halved_once_the_plane_has_caught_up():
 @given(shape=st.tuples(*[st.integers(1, 12)] * 3), shard=st.tuples(*[st.integers(1, 5)] * 3))
 def test_shard_boxes_cover_every_voxel_once(shape, shard):
     count = np.zeros(shape, int)
-    for box in level_boxes(shape, shard):
+    for box in blocks(shape, shard):
         count[box.slices] += 1
         assert all(a % s == 0 for a, s in zip(box.start, shard, strict=True))
     assert (count == 1).all()

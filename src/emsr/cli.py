@@ -42,12 +42,42 @@ def _spacing(text: str | None) -> tuple[float, float, float] | None:
     return z, y, x
 
 
+def _levels(text: str | None, roles: tuple[str, ...]) -> dict[str, int]:
+    """The pyramid level of each input: one number for all of them, or by role."""
+    if text is None:
+        return {}
+    try:
+        if "=" not in text:
+            found = dict.fromkeys(roles, int(text))
+        else:
+            parts = (part.split("=") for part in text.split(","))
+            found = {role.strip(): int(number) for role, number in parts}
+        if set(found) <= set(roles) and min(found.values()) >= 0:
+            return found
+    except ValueError:
+        pass
+    raise typer.BadParameter(
+        f"{text!r}: expected a number from 0 on, or some of {', '.join(f'{r}=N' for r in roles)}"
+    )
+
+
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a summary for machines on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the output.")]
 SpacingNm = Annotated[
     str | None,
     typer.Option("--spacing", metavar="Z,Y,X", help="Spacing in nm; overrides the file's."),
+]
+Level = Annotated[
+    int, typer.Option("--level", min=0, help="Level of the input's pyramid, 0 the finest.")
+]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        "--level",
+        metavar="N",
+        help="Pyramid level to read, 0 the finest; or by input, such as hr=1,lr=0.",
+    ),
 ]
 RecipeFile = Annotated[
     Path | None,
@@ -120,13 +150,13 @@ def simulate(
 
 @app.command()
 def prepare(
-    hr: Annotated[Path, typer.Option(help="HR scan.")],
+    hr: Annotated[str, typer.Option(help="HR scan.")],
     strategy: Annotated[
         Literal["real", "synthetic", "denoised", "split"],
         typer.Option(help="Where LR and HR come from (denoised, split: not in this version)."),
     ],
     out: Annotated[Path, typer.Option(metavar="PAIRS.zarr", help="Pairs to write.")],
-    lr: Annotated[Path | None, typer.Option(help="LR scan, in register with the HR scan.")] = None,
+    lr: Annotated[str | None, typer.Option(help="LR scan, in register with the HR scan.")] = None,
     scale: Annotated[
         int | None,
         typer.Option(
@@ -138,6 +168,7 @@ def prepare(
     seed: Seed = None,
     recipe: RecipeFile = None,
     spacing: SpacingNm = None,
+    level: Levels = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -145,7 +176,7 @@ def prepare(
     """Pairs of LR and HR fields to learn from; refuses what does not match."""
     from emsr.jobs.prepare import prepare as job
 
-    nm = _spacing(spacing)
+    nm, levels = _spacing(spacing), _levels(level, ("hr", "lr"))
     _run(
         lambda ears: job(
             hr,
@@ -156,6 +187,7 @@ def prepare(
             recipe=make_recipe(recipe, seed=seed),
             overwrite=overwrite,
             spacing_nm=nm,
+            levels=levels,
             listener=ears,
         ),
         quiet,
@@ -169,7 +201,9 @@ def train(
     out: Annotated[Path, typer.Option(metavar="RUN", help="Directory of the run.")],
     network: Annotated[
         str | None,
-        typer.Option(help="emsr (default; wants a GPU), emsr-tiny (minutes on a CPU), bicubic."),
+        typer.Option(
+            help="emsr (default; wants a GPU), emsr-tiny (minutes on a CPU), or one to compare."
+        ),
     ] = None,
     loss: Annotated[
         Literal["l1", "l2"] | None, typer.Option(help="Distance to the reference; default l1.")
@@ -207,7 +241,7 @@ def train(
 
 @app.command()
 def upscale(
-    lr: Annotated[Path, typer.Argument(metavar="INPUT", help="LR image, stack or volume.")],
+    lr: Annotated[str, typer.Argument(metavar="INPUT", help="LR image, stack, volume or URL.")],
     model: Annotated[Path, typer.Option(help="Model file.")],
     out: Annotated[Path, typer.Option(metavar="OUT.ome.zarr", help="OME-Zarr, or .tif.")],
     device: Device = "auto",
@@ -219,6 +253,7 @@ def upscale(
     ] = None,
     recipe: RecipeFile = None,
     spacing: SpacingNm = None,
+    level: Level = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -236,6 +271,7 @@ def upscale(
             device=device,
             precision=precision,
             spacing_nm=nm,
+            level=level,
             overwrite=overwrite,
             listener=ears,
         ),
@@ -246,16 +282,17 @@ def upscale(
 
 @app.command()
 def evaluate(
-    sr: Annotated[Path, typer.Option(help="SR volume.")],
-    reference: Annotated[Path, typer.Option(help="HR scan of the same field.")],
+    sr: Annotated[str, typer.Option(help="SR volume.")],
+    reference: Annotated[str, typer.Option(help="HR scan of the same field.")],
     out: Annotated[Path, typer.Option(help="Directory for scores.json and report.html.")],
-    repeat: Annotated[Path | None, typer.Option(help="A second HR scan of the field.")] = None,
-    lr: Annotated[Path | None, typer.Option(help="LR scan: adds the scores of bicubic.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Clean truth (phantoms have one).")] = None,
+    repeat: Annotated[str | None, typer.Option(help="A second HR scan of the field.")] = None,
+    lr: Annotated[str | None, typer.Option(help="LR scan: adds the scores of bicubic.")] = None,
+    truth: Annotated[str | None, typer.Option(help="Clean truth (phantoms have one).")] = None,
     fit_grey: Annotated[
         bool, typer.Option("--fit-grey", help="Fit gain and offset to the reference first.")
     ] = False,
     spacing: SpacingNm = None,
+    level: Levels = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -265,6 +302,7 @@ def evaluate(
     from emsr.jobs.evaluate import evaluate as job
 
     nm = _spacing(spacing)
+    levels = _levels(level, ("sr", "reference", "repeat", "lr", "truth"))
     _run(
         lambda ears: job(
             sr,
@@ -274,6 +312,7 @@ def evaluate(
             lr=lr,
             truth=truth,
             spacing_nm=nm,
+            levels=levels,
             fit_grey=fit_grey,
             overwrite=overwrite,
             seed=seed,

@@ -1,12 +1,15 @@
-"""How files are written: aside, then renamed; and never over what is being read."""
+"""How files are named and written: aside, then renamed; and never over what is being read."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from emsr.errors import InputError
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?=[^/])")  # a Path has lost one slash
 
 
 @contextmanager
@@ -27,10 +30,32 @@ def replacing(path: str | Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def split_address(address: str | Path) -> tuple[str, str]:
+    """File, folder or URL, and the place inside it: ``a.h5::/raw`` is ("a.h5", "raw").
+
+    The place is "" where none is given. A URL whose slashes a Path collapsed has them back.
+    """
+    text = str(address)
+    if Path(text).exists():
+        return text, ""
+    outer, _, inner = text.partition("::")
+    return _URL.sub(r"\1://", outer, count=1) if is_url(outer) else outer, inner.strip("/")
+
+
+def is_url(address: str | Path) -> bool:
+    """Whether the address is one of a server, such as s3://bucket/key."""
+    return _URL.match(str(address)) is not None
+
+
 def refuse_overlap(out: str | Path, *inputs: str | Path) -> None:
-    """InputError where ``out`` is one of the inputs, lies inside one, or holds one."""
+    """InputError where ``out`` is one of the inputs, lies inside one, holds one, or is a URL."""
+    if is_url(out):
+        raise InputError(f"{out}: expected an output on this machine; choose a path")
     place = Path(out).resolve()
     for one in inputs:
-        other = Path(one).resolve()
+        held, _ = split_address(one)
+        if is_url(held):
+            continue
+        other = Path(held).resolve()
         if place == other or place in other.parents or other in place.parents:
             raise InputError(f"the output {out} and the input {one} overlap: choose another --out")

@@ -61,6 +61,8 @@ class Training:
     learning_rate: Positive = 4e-4
     warmup_steps: Annotated[int, Ge(0)] = 100
     loss: Literal["l1", "l2"] = "l1"
+    second_view: bool = True
+    """Train on a second, noisier view of each LR patch too (the paper), at twice the compute."""
     view_noise: Range = (0.0, 5 / 255)
     """Range of the standard deviation of the noise that makes the second view y' = y + n, as a
     share of the grey window (the paper: 0 to 5 grey levels of 255)."""
@@ -105,6 +107,8 @@ class Recipe:
 
 
 SYNTHETIC_SCALE = 3
+HALO_WITHOUT_REACH_PX = 32
+"""LR pixels read around a tile where the network pools over all it sees: no halo is enough."""
 
 TRAINING = {
     "emsr-tiny": Training(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar, overload
 
 Triple = tuple[int, int, int]
 
@@ -52,6 +54,41 @@ class Box:
 def whole(shape: Triple) -> Box:
     """The box that covers an array of ``shape``."""
     return Box((0, 0, 0), shape)
+
+
+T = TypeVar("T")
+
+
+class OnDemand(Sequence[T]):
+    """A sequence whose members are made when they are asked for: millions take no memory."""
+
+    def __init__(self, count: int, make: Callable[[int], T]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        wanted = range(self._count)[index]
+        return self._make(wanted) if isinstance(wanted, int) else [self._make(n) for n in wanted]
+
+
+def blocks(shape: Triple, step: Triple) -> OnDemand[Box]:
+    """An array of ``shape`` cut into boxes of ``step``, clipped at the far edges, in the order
+    z, y, x."""
+    z, y, x = (-(-n // s) for n, s in zip(shape, step, strict=True))
+
+    def block(number: int) -> Box:
+        index = (number // (y * x), number // x % y, number % x)
+        start = _triple(i * s for i, s in zip(index, step, strict=True))
+        edges = zip(start, step, shape, strict=True)
+        return Box(start, _triple(min(a + s, n) for a, s, n in edges))
+
+    return OnDemand(math.prod((z, y, x)), block)
 
 
 def _triple(values: Iterable[int]) -> Triple:

@@ -16,15 +16,15 @@ s*i + s - 1, z passes through unchanged.
 The write boxes partition the SR volume. A read box is the tile's core grown by the halo, its start
 moved down (and its stop up) to a multiple of the network's window, then clipped at the volume:
 never padded. So a network that looks at most ``halo`` pixels far, with windows aligned to the
-volume's origin, sees in a tile exactly what it would see in the whole image.
+volume's origin, sees in a tile exactly what it would see in the whole image. Along z it grows by
+the neighbouring slices that the network sees with each slice (``geometry/neighbours``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
-from emsr.geometry.box import Box, Triple
+from emsr.geometry.box import Box, OnDemand, Triple, blocks
 
 
 @dataclass(frozen=True)
@@ -73,27 +73,31 @@ def tile_shape(shape: Triple, tile_px: Triple, multiple: int) -> Triple:
     )
 
 
-def plan(shape: Triple, tile: Triple, *, scale: int, halo: int, multiple: int) -> list[Tile]:
+def plan(
+    shape: Triple, tile: Triple, *, scale: int, halo: int, multiple: int, z_halo: int = 0
+) -> OnDemand[Tile]:
     """The tiles of an LR volume of ``shape``, in raster order; every SR voxel has one writer.
 
     ``tile`` (z, y, x) is in LR voxels, its y and x multiples of ``multiple``; ``halo`` in LR
-    pixels along y and x.
+    pixels along y and x, ``z_halo`` in slices.
     """
     if tile[1] % multiple or tile[2] % multiple:
         raise ValueError(f"tile {tile}: y and x must be multiples of {multiple}")
-    starts = product(*(range(0, n, step) for n, step in zip(shape, tile, strict=True)))
-    return [_tile((z, y, x), shape, tile, scale, halo, multiple) for z, y, x in starts]
+    cores = blocks(shape, tile)
+    grow = ((z_halo, 1), (halo, multiple), (halo, multiple))
+
+    def make(number: int) -> Tile:
+        core = cores[number]
+        return Tile(_grown(core, grow, shape), core.scaled(scale), scale)
+
+    return OnDemand(len(cores), make)
 
 
-def _tile(start: Triple, shape: Triple, tile: Triple, scale: int, halo: int, multiple: int) -> Tile:
-    z, y, x = (_clip(a, t, n) for a, t, n in zip(start, tile, shape, strict=True))
-    core = Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
-    y, x = (_grow(c, halo, multiple, n) for c, n in zip((y, x), shape[1:], strict=True))
-    return Tile(Box((z[0], y[0], x[0]), (z[1], y[1], x[1])), core.scaled(scale), scale)
-
-
-def _clip(start: int, length: int, limit: int) -> tuple[int, int]:
-    return start, min(start + length, limit)
+def _grown(core: Box, grow: tuple[tuple[int, int], ...], shape: Triple) -> Box:
+    """``core`` grown along each axis by (halo, multiple) and clipped at the volume."""
+    sides = zip(core.start, core.stop, grow, shape, strict=True)
+    z, y, x = (_grow((a, b), *by, limit) for a, b, by, limit in sides)
+    return Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
 
 
 def _grow(core: tuple[int, int], halo: int, multiple: int, limit: int) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from emsr.jobs.one_grid import (
     open_inputs,
     say_notices,
 )
-from emsr.network.emsr import interpolate
+from emsr.network.frame import interpolate
 from emsr.quality.greys import Survey, full_scale, least_squares, survey
 from emsr.quality.reference_free import check_repeat
 from emsr.quality.report import Slice, report_html
@@ -47,6 +47,7 @@ def evaluate(
     lr: str | Path | None = None,
     truth: str | Path | None = None,
     spacing_nm: tuple[float, float, float] | None = None,
+    levels: dict[str, int] | None = None,
     fit_grey: bool = False,
     overwrite: bool = False,
     seed: int = 0,
@@ -56,8 +57,9 @@ def evaluate(
 
     ``repeat`` (a second scan of the reference's field) allows an estimate of the PSNR against the
     unseen clean image; ``lr`` adds bicubic interpolation as the yardstick; ``truth`` adds scores
-    against it. ``spacing_nm`` (z, y, x) of the HR grid overrides the files'. With ``fit_grey`` gain
-    and offset of SR and bicubic are fitted to the reference by least squares first, and reported.
+    against it. ``spacing_nm`` (z, y, x) of the HR grid overrides the files'; ``levels`` are those
+    of the inputs' pyramids by role, 0 where absent. With ``fit_grey`` gain and offset of SR and
+    bicubic are fitted to the reference by least squares first, and reported.
     ``seed`` draws the bootstrap. Returns what stands in scores.json, and ``report``, its path.
     Raises InputError for volumes that do not lie on one grid, contradict each other in spacing,
     are constant or too small, or hold NaN; and for existing files without ``overwrite``.
@@ -65,7 +67,7 @@ def evaluate(
     given = {"sr": sr, "reference": reference, "repeat": repeat, "lr": lr, "truth": truth}
     given = {name: path for name, path in given.items() if path is not None}
     folder = _free_folder(Path(out), overwrite)
-    inputs = open_inputs(given, spacing_nm)
+    inputs = open_inputs(given, spacing_nm, levels or {})
     say_notices(inputs, listener)
     if unlike := greys_unlike(inputs):
         listener.say(unlike)

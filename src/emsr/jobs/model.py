@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from emsr.errors import InputError
+from emsr.geometry.neighbours import seen_with, z_halo
 from emsr.geometry.tiles import Tile, plan, tile_shape
 from emsr.network.checkpoint import Header, load_model
-from emsr.recipe import Upscaling
+from emsr.recipe import HALO_WITHOUT_REACH_PX, Upscaling
 from emsr.volumes.intensity import Intensity
 from emsr.volumes.source import Volume, array_volume
 
@@ -30,6 +31,7 @@ class Model:
     def upscale(self, array: np.ndarray) -> np.ndarray:
         """SR of one LR image ``(y, x)`` or a stack ``(z, y, x)`` in grey values.
 
+        A network that looks at neighbouring slices finds a single image repeated in their place.
         Returns the same axes with y and x times the scale, in the dtype and grey scale of the HR
         data the model was trained on; saturates where that dtype ends.
         """
@@ -45,26 +47,52 @@ class Model:
     def plan(self, volume: Volume, upscaling: Upscaling) -> list[Tile]:
         """How this network is run over ``volume``."""
         multiple = self.network.multiple
-        halo = self.network.halo if upscaling.halo_px is None else upscaling.halo_px
         tile = tile_shape(volume.shape, upscaling.tile_px, multiple)
-        return plan(volume.shape, tile, scale=self.header.scale, halo=halo, multiple=multiple)
+        return plan(
+            volume.shape,
+            tile,
+            scale=self.header.scale,
+            halo=self.halo_px(upscaling),
+            multiple=multiple,
+            z_halo=z_halo(self.slices),
+        )
+
+    def halo_px(self, upscaling: Upscaling) -> int:
+        """LR pixels along y and x that are read around a tile."""
+        if upscaling.halo_px is not None:
+            return upscaling.halo_px
+        return HALO_WITHOUT_REACH_PX if self.network.halo is None else self.network.halo
+
+    @property
+    def slices(self) -> int:
+        """How many adjacent slices the network looks at."""
+        return input_slices(self.network)
 
     def compute(self, volume: Volume, tile: Tile) -> tuple[np.ndarray, int]:
         """The SR grey values of one tile, and how many of them were clipped."""
         lr = volume.read(tile.read)
         refuse_not_numbers(volume.name, lr, tile.read.start[0])
-        slices = [self._slice(plane)[tile.crop.slices[1:]] for plane in lr]
-        return Intensity(*self.header.hr_window).to_grey(np.stack(slices), self.header.dtype)
+        crop = tile.crop
+        # The read box ends short of the neighbours only where the volume ends.
+        seen = (seen_with(z, len(lr), self.slices) for z in range(crop.start[0], crop.stop[0]))
+        sr = [self._slice(lr[planes])[crop.slices[1:]] for planes in seen]
+        return Intensity(*self.header.hr_window).to_grey(np.stack(sr), self.header.dtype)
 
-    def _slice(self, plane: np.ndarray) -> np.ndarray:
-        unit = Intensity(*self.header.lr_window).to_unit(plane)
-        lr = torch.from_numpy(unit)[None, None].to(self.device)
+    def _slice(self, planes: np.ndarray) -> np.ndarray:
+        """SR ``(s*y, s*x)`` in network units of the middle one of ``(slices, y, x)`` planes."""
+        unit = Intensity(*self.header.lr_window).to_unit(planes)
+        lr = torch.from_numpy(unit)[None].to(self.device)
         cast = torch.bfloat16 if self.precision == "bf16" else None
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, cast, enabled=cast is not None),
         ):
             return self.network(lr)[0, 0].float().cpu().numpy()
+
+
+def input_slices(network: Any) -> int:
+    """How many adjacent slices a network takes as channels; 1 where it does not say."""
+    return getattr(network, "slices", 1)
 
 
 def load(path: str | Path, device: str = "auto", precision: str = "float32") -> Model:

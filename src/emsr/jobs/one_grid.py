@@ -10,6 +10,7 @@ from emsr.geometry.box import Triple
 from emsr.geometry.tiles import coarser_spacing, finer_spacing
 from emsr.jobs.listener import Listener
 from emsr.volumes.source import Volume, open_volume
+from emsr.volumes.volume import with_spacing
 
 SMALLEST_PX = 32
 
@@ -26,9 +27,16 @@ class Inputs:
     scale: int
 
 
-def open_inputs(given: dict[str, Any], spacing_nm: tuple[float, float, float] | None) -> Inputs:
-    """The volumes at the paths ``given`` by role; InputError where they are not of one grid."""
-    on_grid = {name: open_volume(path, spacing_nm) for name, path in given.items() if name != "lr"}
+def open_inputs(
+    given: dict[str, Any], spacing_nm: tuple[float, float, float] | None, levels: dict[str, int]
+) -> Inputs:
+    """The volumes at the paths ``given`` by role, at the level of their pyramids that ``levels``
+    says (else 0); InputError where they are not of one grid."""
+    on_grid = {
+        name: open_volume(path, spacing_nm, levels.get(name, 0))
+        for name, path in given.items()
+        if name != "lr"
+    }
     shape = on_grid["reference"].shape
     if min(shape[1:]) < SMALLEST_PX:
         raise InputError(
@@ -44,8 +52,9 @@ def open_inputs(given: dict[str, Any], spacing_nm: tuple[float, float, float] | 
     scale = 1
     low = None
     if "lr" in given:
-        scale = _scale(open_volume(given["lr"]).shape, shape, given)
-        low = open_volume(given["lr"], coarser_spacing(spacing_nm, scale))
+        stated = open_volume(given["lr"], None, levels.get("lr", 0))
+        scale = _scale(stated.shape, shape, given)
+        low = with_spacing(stated, coarser_spacing(spacing_nm, scale))
     return Inputs(
         on_grid["sr"], on_grid["reference"], on_grid.get("repeat"), on_grid.get("truth"), low, scale
     )

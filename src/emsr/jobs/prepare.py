@@ -18,7 +18,7 @@ from emsr.pairs.strategies import NEEDS_LR, strategy_named
 from emsr.recipe import SYNTHETIC_SCALE, Recipe
 from emsr.volumes.source import open_volume
 from emsr.volumes.spacing import Spacing
-from emsr.volumes.volume import StoredVolume
+from emsr.volumes.volume import StoredVolume, with_spacing
 
 
 def prepare(
@@ -30,14 +30,16 @@ def prepare(
     recipe: Recipe = Recipe(),
     overwrite: bool = False,
     spacing_nm: Spacing = None,
+    levels: dict[str, int] | None = None,
     listener: Listener = SILENT,
 ) -> dict[str, Any]:
     """Make pairs by ``strategy`` (``real`` or ``synthetic``) and store them at ``out``.
 
     ``scale`` None is read off the shapes (``real``) or taken from the recipe (``synthetic``);
-    ``spacing_nm`` is the HR scan's (z, y, x) and overrides the files'. Returns ``pairs`` (LR
-    slices), ``refused`` (slices left out), ``residual_px_rms`` and ``shift_px`` (HR pixels; None,
-    with a ``reason``, where nothing was measured), ``scale``, what was assumed and the warnings.
+    ``spacing_nm`` is the HR scan's (z, y, x) and overrides the files'; ``levels`` are
+    those of the pyramids "hr" and "lr", 0 where absent. Returns ``pairs`` (LR slices), ``refused``
+    (slices left out), ``residual_px_rms`` and ``shift_px`` (HR pixels; None, with a ``reason``,
+    where nothing was measured), ``scale``, what was assumed and the warnings.
     InputError for scans that do not make pairs, with nothing left at ``out``.
     """
     chosen = strategy_named(strategy)
@@ -48,7 +50,9 @@ def prepare(
     if strategy not in NEEDS_LR and lr is not None:
         listener.say(f"the strategy {strategy} makes LR from HR: {lr} is not used")
         lr = None
-    hr_volume, lr_volume, scale = _scans(hr, lr, scale or recipe.scale, spacing_nm, listener)
+    hr_volume, lr_volume, scale = _scans(
+        hr, lr, scale or recipe.scale, spacing_nm, levels or {}, listener
+    )
     prepared = chosen(
         Request(
             hr=hr_volume,
@@ -87,17 +91,18 @@ def _scans(
     lr: str | Path | None,
     scale: int | None,
     spacing_nm: Spacing,
+    levels: dict[str, int],
     listener: Listener,
 ) -> tuple[StoredVolume, StoredVolume | None, int]:
     """The HR scan, the LR scan where there is one, and the scale between them."""
-    hr_volume = open_volume(hr, spacing_nm)
+    hr_volume = open_volume(hr, spacing_nm, levels.get("hr", 0))
     if lr is None:
         _say_notices(listener, hr_volume)
         return hr_volume, None, scale or SYNTHETIC_SCALE
-    lr_volume = open_volume(lr)
+    lr_volume = open_volume(lr, None, levels.get("lr", 0))
     scale = common_scale(lr_volume, hr_volume, scale)
     if spacing_nm is not None:
-        lr_volume = open_volume(lr, coarser_spacing(spacing_nm, scale))
+        lr_volume = with_spacing(lr_volume, coarser_spacing(spacing_nm, scale))
     _say_notices(listener, hr_volume, lr_volume)
     return hr_volume, lr_volume, scale
 
@@ -106,6 +111,8 @@ def _say_notices(listener: Listener, *volumes: StoredVolume) -> None:
     for volume in volumes:
         for line in volume.notices:
             listener.say(line)
+        if volume.spacing_nm is None:
+            listener.say(f"{volume.name}: spacing unknown; --spacing gives it")
 
 
 def _counted(prepared: Prepared, listener: Listener) -> Iterator[SlicePair]:

@@ -15,11 +15,12 @@ import torch
 from emsr.errors import InputError
 from emsr.files import refuse_overlap, replacing
 from emsr.jobs.listener import SILENT, Listener
-from emsr.jobs.model import choose_device
+from emsr.jobs.model import choose_device, input_slices
 from emsr.network.checkpoint import Header, load_model, save_model
-from emsr.network.emsr import interpolate
 from emsr.network.fit import Run, fit, load_state, start
+from emsr.network.frame import interpolate, middle_slice
 from emsr.network.named import build
+from emsr.pairs.neighbours import have_neighbours, lr_channels
 from emsr.pairs.patches import draw_batch
 from emsr.pairs.split import split_rows
 from emsr.pairs.store import Pairs, in_memory, open_pairs
@@ -61,6 +62,7 @@ def train(
         )
     # Whatever can be refused is refused before the directory is claimed.
     where, network = choose_device(device), _network(recipe, source.scale)
+    _refuse_without_neighbours(pairs, source, input_slices(network))
     material = in_memory(source)
     if _claim(folder, identity, resume, overwrite):
         listener.say(f"{folder} is finished; nothing to do")
@@ -71,7 +73,7 @@ def train(
         "validation_psnr": None,
         "reason": {"validation_psnr": "this network has nothing to learn"},
     }
-    if any(True for _ in network.parameters()):
+    if any(parameter.requires_grad for parameter in network.parameters()):
         run = start(network, recipe.training, where)
         if (folder / "state.safetensors").exists():
             load_state(run, folder)
@@ -82,6 +84,15 @@ def train(
         network.load_state_dict(run.best)
     save_model(folder / MODEL, network, _header(material, recipe, summary, pairs))
     return _report(summary, folder)
+
+
+def _refuse_without_neighbours(path: str | Path, pairs: Pairs, slices: int) -> None:
+    """A network that never saw a neighbour would be lost where there is one."""
+    if slices > 1 and not have_neighbours(pairs):
+        raise InputError(
+            f"{path} holds no two adjacent slices, the network looks at {slices}: train with "
+            "slices = 1, or prepare pairs of a stack"
+        )
 
 
 def _claim(folder: Path, identity: dict[str, Any], resume: bool, overwrite: bool) -> bool:
@@ -146,13 +157,16 @@ def _fit(
     rows, held_out = split_rows(
         pairs.lr.shape[1], training.validation_fraction, training.guard_px, multiple
     )
-    lr, hr = validation_field(pairs, held_out)
-    bicubic = _psnr(interpolate(lr, pairs.scale), hr)
+    slices = input_slices(run.network)
+    lr, hr = validation_field(pairs, held_out, slices)
+    bicubic = _psnr(interpolate(middle_slice(lr), pairs.scale), hr)
     if math.isinf(bicubic):
         raise InputError("LR and HR of these pairs are equal: give two scans of the field")
     fit(
         run,
-        lambda step: draw_batch(pairs, rows, training.patch_px, training.batch, recipe.seed, step),
+        lambda step: draw_batch(
+            pairs, rows, training.patch_px, training.batch, recipe.seed, step, slices
+        ),
         lambda network: _validate(network, lr, hr),
         training,
         recipe.seed,
@@ -171,17 +185,20 @@ def _fit(
     }
 
 
-def validation_field(pairs: Pairs, rows: slice) -> tuple[torch.Tensor, torch.Tensor]:
-    """LR ``(b, 1, y, x)`` and HR ``(b, 1, s*y, s*x)`` of the held-out rows in network units: as
-    many slices, evenly spread, as the budget allows."""
+def validation_field(
+    pairs: Pairs, rows: slice, slices: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """LR ``(b, slices, y, x)`` and HR ``(b, 1, s*y, s*x)`` of the held-out rows in network units:
+    as many fields, evenly spread over z, as the budget allows."""
     s = pairs.scale
     height, width = rows.stop - rows.start, min(pairs.lr.shape[2], 512)
     count = int(np.clip(VALIDATION_BUDGET_PX // (height * width), 1, pairs.lr.shape[0]))
     chosen = np.linspace(0, pairs.lr.shape[0] - 1, count).round().astype(int)
-    lr = np.asarray(pairs.lr)[chosen, rows, :width]
+    seen = np.array([lr_channels(pairs, int(i), slices) for i in chosen])
+    lr = np.asarray(pairs.lr)[seen, rows, :width]
     hr = np.asarray(pairs.hr)[pairs.hr_slice[chosen], s * rows.start : s * rows.stop, : s * width]
     units = (pairs.lr_window.to_unit(lr), pairs.hr_window.to_unit(hr))
-    return torch.from_numpy(units[0])[:, None], torch.from_numpy(units[1])[:, None]
+    return torch.from_numpy(units[0]), torch.from_numpy(units[1])[:, None]
 
 
 def _validate(network: torch.nn.Module, lr: torch.Tensor, hr: torch.Tensor) -> float:
@@ -202,7 +219,10 @@ def _psnr(sr: torch.Tensor, hr: torch.Tensor) -> float:
 def _network(recipe: Recipe, scale: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return build(recipe.network, scale, recipe.network_options)
+        network = build(recipe.network, scale, recipe.network_options)
+    if hasattr(network, "load_pretrained"):
+        network.load_pretrained()
+    return network
 
 
 def _facts_hash(pairs: Pairs) -> str:

@@ -19,7 +19,6 @@ from emsr.geometry.tiles import Tile, finer_spacing, tile_shape
 from emsr.jobs.identity import file_hash, read_once, software
 from emsr.jobs.listener import SILENT, Listener
 from emsr.jobs.model import Model, load
-from emsr.network.checkpoint import Header
 from emsr.recipe import Upscaling
 from emsr.volumes import omezarr
 from emsr.volumes.flatten import omezarr_to_tiff
@@ -41,10 +40,12 @@ def upscale(
     device: str = "auto",
     precision: str = "float32",
     spacing_nm: tuple[float, float, float] | None = None,
+    level: int = 0,
     overwrite: bool = False,
     listener: Listener = SILENT,
 ) -> dict[str, Any]:
-    """Write the SR of ``lr`` to ``out``: OME-Zarr, or OME-TIFF where the name ends in .tif.
+    """Write the SR of ``lr`` (of a pyramid, of its ``level``) to ``out``: OME-Zarr, or OME-TIFF
+    where the name ends in .tif.
 
     The output has the dtype and grey scale of the model's HR training data, y and x times its
     scale, and the input's spacing divided by it. An unfinished output of the same run is gone on
@@ -56,12 +57,13 @@ def upscale(
     out = Path(out)
     _check_name(out)
     refuse_overlap(out, lr, model)
-    volume = open_volume(lr, spacing_nm)
+    volume = open_volume(lr, spacing_nm, level)
     for notice in volume.notices:
         listener.say(notice)
     job = _Job(volume, load(model, device, precision), upscaling)
-    spacing = _spacing(volume, job.model.header, listener)
+    spacing = _spacing(volume, job.model, listener)
     _refuse_float16(out, job.model.header.dtype)
+    _say_seams(job, listener)
     run = {
         "model_sha256": file_hash(Path(model)),
         "input_sha256": read_once(
@@ -116,10 +118,9 @@ class _Job:
 
     def facts(self) -> dict[str, Any]:
         """What decides the output's bytes, beside the input and the model."""
-        halo = self.upscaling.halo_px
         return {
             "tile_px": list(self.chunk),
-            "halo_px": self.model.network.halo if halo is None else halo,
+            "halo_px": self.model.halo_px(self.upscaling),
             "precision": self.model.precision,
             "device": self.model.device.type,
         }
@@ -219,25 +220,40 @@ def _pyramid(store: Path, listener: Listener) -> None:
             listener.progress(f"level {level}", done, len(boxes), "")
 
 
-def _spacing(
-    volume: Volume, header: Header, listener: Listener
-) -> tuple[float, float, float] | None:
+def _spacing(volume: Volume, model: Model, listener: Listener) -> tuple[float, float, float] | None:
     """Spacing of the SR volume, once the input's is what the model was trained at."""
-    found, trained = volume.spacing_nm, header.lr_spacing_nm
+    found, trained = volume.spacing_nm, model.header.lr_spacing_nm
     if found is None:
         listener.say(f"{volume.name}: spacing unknown, so the output's is too; --spacing gives it")
         return None
     if trained is None:
         listener.say("the model does not know the spacing it was trained at")
-    elif any(
-        abs(f / t - 1) > SPACING_TOLERANCE for f, t in zip(found[1:], trained[1:], strict=True)
-    ):
+    elif _differ(found[1:], trained[1:]):
         raise InputError(
             f"{volume.name} has an in-plane spacing of {found[1]:g} x {found[2]:g} nm, the model "
             f"was trained at {trained[1]:g} x {trained[2]:g} nm: choose a model of that spacing, "
             "or correct the input's with --spacing"
         )
-    return finer_spacing(found, header.scale)
+    # Of one slice alone z spacing is a convention, and a network of one slice does not see it.
+    elif model.slices > 1 and volume.shape[0] > 1 and _differ(found[:1], trained[:1]):
+        raise InputError(
+            f"{volume.name} has slices {found[0]:g} nm apart, the model looks at {model.slices} "
+            f"adjacent ones and was trained at {trained[0]:g} nm: choose a model of that spacing, "
+            "one with slices = 1, or correct the input's with --spacing"
+        )
+    return finer_spacing(found, model.header.scale)
+
+
+def _differ(found: tuple[float, ...], trained: tuple[float, ...]) -> bool:
+    return any(abs(f / t - 1) > SPACING_TOLERANCE for f, t in zip(found, trained, strict=True))
+
+
+def _say_seams(job: _Job, listener: Listener) -> None:
+    if job.model.network.halo is None and len(job.tiles) > 1:
+        listener.say(
+            f"warning: network {job.model.header.network!r} pools over all it is shown: its tiles, "
+            f"read with a halo of {job.model.halo_px(job.upscaling)} px, may show seams"
+        )
 
 
 def _say_clipped(job: _Job, done: list[Tile], clipped: int, listener: Listener) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from emsr.errors import InputError
-from emsr.network.emsr import interpolate
+from emsr.network.frame import interpolate
 
 
 class Bicubic(nn.Module):
     """Bicubic interpolation as a network without parameters."""
 
-    multiple, halo, receptive_radius = 1, 2, 2
+    multiple, halo, receptive_radius, slices = 1, 2, 2, 1
 
     def __init__(self, scale: int = 3) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ bicubic interpolation of the input to the output, which the published wiring lac
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,27 @@ from torch.nn import functional as F
 
 from emsr.errors import InputError
 from emsr.network.blocks import EdgeAttention, EdgePyramid, Residual, WindowAttention, conv3
+from emsr.network.frame import (
+    MIDDLE,
+    SPREAD,
+    check_scale_and_slices,
+    interpolate,
+    middle_slice,
+    pad_to_multiple,
+    start_at_interpolation,
+)
+from emsr.network.reach import Conv, Step, Window, radius
 
-MIDDLE, SPREAD = 0.5, 0.25
-"""Where the greys of an EM image lie in network units, and how far they spread, roughly."""
+
+class Look(NamedTuple):
+    """What one block's edge attention looked at, for ``(b, 1, y, x)`` LR."""
+
+    image: Tensor
+    """``(b, 1, y, x)``: the intermediate image, read off the block's features."""
+    edges: Tensor
+    """``(b, 2 * levels, y, x)``: edge details of the input, fine to coarse, then of ``image``."""
+    weights: list[Tensor]
+    """Of each refinement, ``(b, c, y, x)``: what the features are multiplied with, minus one."""
 
 
 class EMSRBlock(nn.Module):
@@ -34,40 +53,70 @@ class EMSRBlock(nn.Module):
         heads: int,
         window: int,
         edge_levels: int,
+        edge_attention: bool,
+        self_attention: bool,
     ) -> None:
         super().__init__()
         self.stage1 = nn.Sequential(*(Residual(features) for _ in range(residuals)))
-        self.to_hidden = conv3(features, features)
-        self.to_image = conv3(features, 1)
-        self.from_edges = conv3(2 * edge_levels, features)
         self.coarse = nn.ModuleList(Residual(features) for _ in range(refinements))
-        self.fine = nn.ModuleList(Residual(features) for _ in range(refinements))
-        self.attention = nn.ModuleList(EdgeAttention(features) for _ in range(refinements))
-        self.self_attention = WindowAttention(features, heads, window)
+        self.edge_attention = edge_attention
+        if edge_attention:
+            self.to_hidden = conv3(features, features)
+            self.to_image = conv3(features, 1)
+            self.from_edges = conv3(2 * edge_levels, features)
+            self.fine = nn.ModuleList(Residual(features) for _ in range(refinements))
+            self.attention = nn.ModuleList(EdgeAttention(features) for _ in range(refinements))
+        self.self_attention: nn.Module = (
+            WindowAttention(features, heads, window) if self_attention else nn.Identity()
+        )
         self.out = conv3(features, features)
 
-    def forward(self, x: Tensor, input_edges: Tensor, pyramid: EdgePyramid) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        input_edges: Tensor,
+        pyramid: EdgePyramid,
+        looks: list[Look] | None = None,
+    ) -> Tensor:
         x = self.stage1(x)
+        x = self._refine(x, input_edges, pyramid, looks) if self.edge_attention else self._plain(x)
+        return self.out(self.self_attention(x))
+
+    def _plain(self, x: Tensor) -> Tensor:
+        for coarse in self.coarse:
+            x = coarse(x)
+        return x
+
+    def _refine(
+        self, x: Tensor, input_edges: Tensor, pyramid: EdgePyramid, looks: list[Look] | None
+    ) -> Tensor:
         image = self.to_image(F.relu(self.to_hidden(x)))
-        edges = self.from_edges(torch.cat([input_edges, pyramid(image)], dim=1))
+        details = torch.cat([input_edges, pyramid(image)], dim=1)
+        edges, weights = self.from_edges(details), []
         for coarse, fine, attention in zip(self.coarse, self.fine, self.attention, strict=True):
             x = coarse(x)
             edges = fine(edges)
-            x = x + attention(edges) * x
-        return self.out(self.self_attention(x))
+            weights.append(attention(edges))
+            x = x + weights[-1] * x
+        if looks is not None:
+            looks.append(Look(image, details, weights))
+        return x
 
-    def reaches(self, pyramid: EdgePyramid) -> list[int]:
-        """How far the steps look, from the output back to the input; the attention window, whose
-        reach depends on the pixel's place in it, is written 0."""
-        edge_path = 2 + 2 * len(self.fine) + 1 + pyramid.reach + 2
-        return [1, 0, max(edge_path, 2 * len(self.coarse)) + 2 * len(self.stage1)]
+    def steps(self, pyramid: EdgePyramid, window: int) -> list[Step]:
+        """How far the steps look, from the output back to the input."""
+        edge_path = 2 + 2 * len(self.coarse) + 1 + pyramid.reach + 2 if self.edge_attention else 0
+        aligned = [Window(window)] if isinstance(self.self_attention, WindowAttention) else []
+        reach = max(edge_path, 2 * len(self.coarse)) + 2 * len(self.stage1)
+        return [Conv(1), *aligned, Conv(reach)]
 
 
 class EMSR(nn.Module):
-    """The EMSR network: ``(b, 1, y, x)`` LR in network units -> ``(b, 1, scale*y, scale*x)`` SR.
+    """The EMSR network: ``(b, slices, y, x)`` LR in network units -> ``(b, 1, scale*y, scale*x)``
+    SR of the middle slice; its neighbours are further views of nearly the same tissue.
 
-    Sides that are not multiples of the attention window are padded by reflection at the far edge
-    and cropped from the output. States ``scale``, ``multiple`` (where a tile may start, in LR
+    ``edge_attention`` and ``self_attention`` can be left out, to see what each is worth. Sides that
+    are not multiples of the attention window are padded by reflection at the far edge and cropped
+    from the output. States ``scale``, ``slices``, ``multiple`` (where a tile may start, in LR
     pixels), ``receptive_radius`` (LR pixels, exact) and ``halo`` (LR pixels; the default costs less
     than half a grey level of 255 against the whole image, as measured in docs/log.md).
 
@@ -85,12 +134,14 @@ class EMSR(nn.Module):
         heads: int = 16,
         window: int = 4,
         edge_levels: int = 3,
+        slices: int = 1,
+        edge_attention: bool = True,
+        self_attention: bool = True,
         input_skip: bool = False,
         halo: int = 24,
     ) -> None:
         super().__init__()
-        if not 1 <= scale <= 8:
-            raise InputError(f"scale {scale}: expected a whole number from 1 to 8")
+        check_scale_and_slices(scale, slices)
         if features < 1 or heads < 1 or features % heads:
             raise InputError(
                 f"{features} features cannot be divided among {heads} heads: "
@@ -101,25 +152,34 @@ class EMSR(nn.Module):
                 "blocks, residuals, refinements, window, edge_levels: at least 1 each; halo: from 0"
             )
         self.scale, self.multiple, self.input_skip = scale, window, input_skip
+        self.slices = slices
         self.edges = EdgePyramid(edge_levels)
-        self.head = conv3(1, features)
+        self.head = conv3(slices, features)
         self.blocks: Iterable[EMSRBlock] = nn.ModuleList(  # type: ignore[assignment]
-            EMSRBlock(features, residuals, refinements, heads, window, edge_levels)
+            EMSRBlock(
+                features,
+                residuals,
+                refinements,
+                heads,
+                window,
+                edge_levels,
+                edge_attention,
+                self_attention,
+            )
             for _ in range(blocks)
         )
         self.reconstruct = conv3(features, features * scale**2)
         self.last = conv3(features, 1)
         self.halo = min(halo, self.receptive_radius)
         if input_skip:
-            self._start_at_interpolation()
+            start_at_interpolation(self, self.last)
 
     @property
     def receptive_radius(self) -> int:
         """The farthest LR pixel along y or x that an SR pixel depends on."""
-        body = [step for block in self.blocks for step in block.reaches(self.edges)]
+        body = [step for block in self.blocks for step in block.steps(self.edges, self.multiple)]
         # The last conv looks one HR pixel far, which is a neighbouring LR pixel at the border.
-        steps = [1, 1, *body, 1]
-        return max(_reach(p, steps, self.multiple) for p in range(self.multiple))
+        return radius([Conv(1), Conv(1), *body, Conv(1)], self.multiple)
 
     def forward(self, lr: Tensor) -> Tensor:
         height, width = lr.shape[-2:]
@@ -127,53 +187,22 @@ class EMSR(nn.Module):
         if self.input_skip:
             # Without biases the body is best at greys around zero, of unit spread.
             detail = self._body((lr - MIDDLE) / SPREAD).float() * SPREAD
-            sr = interpolate(lr.float(), self.scale) + detail
+            sr = interpolate(middle_slice(lr).float(), self.scale) + detail
         else:
             sr = self._body(lr)
         return sr[..., : height * self.scale, : width * self.scale]
 
-    def _start_at_interpolation(self) -> None:
-        """Features keep their spread through the layers, residual branches start small, and the
-        output at zero: training begins at the interpolated image, not at a constant one."""
-        for name, layer in self.named_modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                if name.endswith((".conv2", ".k4")):
-                    layer.weight.data *= 0.2
-        nn.init.zeros_(self.last.weight)
+    def looks(self, lr: Tensor) -> list[Look]:
+        """What the edge attention of each block looks at in ``(b, slices, y, x)`` LR, whose sides
+        are multiples of the window; empty without edge attention."""
+        looks: list[Look] = []
+        self._body((lr - MIDDLE) / SPREAD if self.input_skip else lr, looks)
+        return looks
 
-    def _body(self, lr: Tensor) -> Tensor:
+    def _body(self, lr: Tensor, looks: list[Look] | None = None) -> Tensor:
         head = self.head(lr)
-        input_edges = self.edges(lr)
+        input_edges = self.edges(middle_slice(lr))
         x = head
         for block in self.blocks:
-            x = block(x, input_edges, self.edges)
+            x = block(x, input_edges, self.edges, looks)
         return self.last(F.pixel_shuffle(self.reconstruct(x + head), self.scale))
-
-
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """``(b, c, y, x)`` reflected at the far edges until y and x are multiples; an image too small
-    to be reflected repeats its last row or column."""
-    bottom, right = (-n % multiple for n in image.shape[-2:])
-    if not (bottom or right):
-        return image
-    room = bottom < image.shape[-2] and right < image.shape[-1]
-    return F.pad(image, (0, right, 0, bottom), mode="reflect" if room else "replicate")
-
-
-def interpolate(lr: Tensor, scale: int) -> Tensor:
-    """Bicubic interpolation (a = -0.75) that aligns pixel areas, as the tile plan does."""
-    # In float32 torch places pixels less exactly the farther they lie from the origin, so that a
-    # tile would differ from the whole image.
-    sr = F.interpolate(lr.double(), scale_factor=scale, mode="bicubic", align_corners=False)
-    return sr.to(lr.dtype)
-
-
-def _reach(pixel: int, steps: list[int], window: int) -> int:
-    """How far ``pixel`` (its place in a window) sees through ``steps``; 0 is a window."""
-    low = high = pixel
-    for step in steps:
-        low, high = low - step, high + step
-        if step == 0:
-            low, high = low // window * window, high // window * window + window - 1
-    return max(pixel - low, high - pixel)

@@ -74,8 +74,8 @@ def fit(
 ) -> None:
     """Train ``run`` up to ``training.steps``, in place.
 
-    ``draw(step)`` gives ``(b, 1, y, x)`` LR and ``(b, 1, s*y, s*x)`` HR patches in network units;
-    ``validate(network)`` a PSNR in dB on a field that is never drawn from. Every
+    ``draw(step)`` gives ``(b, slices, y, x)`` LR and ``(b, 1, s*y, s*x)`` HR patches in network
+    units; ``validate(network)`` a PSNR in dB on a field that is never drawn from. Every
     ``checkpoint_every`` steps the mean weights are validated, the best are kept, and ``folder``
     gets ``state.safetensors`` and a line of ``history.jsonl``. ``progress(step, note)``.
     """
@@ -107,11 +107,14 @@ def _train_step(
     cast: torch.dtype | None,
 ) -> float:
     lr, hr = (torch.from_numpy(part).to(device) for part in draw(step))
-    views = torch.cat([lr, lr + _view_noise(lr, training.view_noise, seed, step)])
+    views = lr
+    if training.second_view:
+        views = torch.cat([lr, lr + _view_noise(lr, training.view_noise, seed, step)])
     for group in run.optimiser.param_groups:
         group["lr"] = learning_rate(step, training)
     with torch.autocast(device.type, cast, enabled=cast is not None):
-        sr, sr_view = run.network(views).float().chunk(2)
+        outputs = run.network(views).float()
+    sr, sr_view = outputs.chunk(2) if training.second_view else (outputs, None)
     loss = two_view_loss(sr, sr_view, hr, training.loss)
     run.optimiser.zero_grad(set_to_none=True)
     loss.backward()

@@ -9,8 +9,11 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from emsr.errors import InputError
+from emsr.network import zoo
 from emsr.network.baselines import Bicubic
 from emsr.network.emsr import EMSR
+from emsr.network.lean import Lean
+from emsr.network.unet import UNet
 
 
 class Network(Protocol):
@@ -18,8 +21,10 @@ class Network(Protocol):
 
     scale: int
     multiple: int
-    halo: int
-    receptive_radius: int
+    halo: int | None
+    """None, as ``receptive_radius`` is, where the network pools over the whole image."""
+    receptive_radius: int | None
+    slices: int
 
     def __call__(self, lr: Tensor) -> Tensor: ...
 
@@ -29,7 +34,14 @@ NETWORKS: dict[str, Callable[..., Any]] = {
     "emsr-tiny": partial(
         EMSR, features=16, blocks=1, residuals=3, refinements=1, heads=4, input_skip=True
     ),
+    "emsr-lean": Lean,
     "bicubic": Bicubic,
+    "unet": UNet,
+    "rcan": zoo.rcan,
+    "plksr-tiny": zoo.plksr,
+    "swinir-light": partial(zoo.swinir, light=True, features=60, groups=4),
+    "swinir": zoo.swinir,
+    "natural": zoo.Natural,
 }
 
 

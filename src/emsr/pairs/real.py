@@ -90,6 +90,7 @@ def real(request: Request) -> Prepared:
         hr_spacing_nm=hr_spacing,
         lr_window=Intensity(gain * hr_window.low + offset, gain * hr_window.high + offset),
         hr_window=hr_window,
+        hr_z=tuple(m.z for m in kept),
         hr_dtype=np.dtype(hr.dtype).name,
         assumption=ASSUMPTION,
         noise_correlation=correlation,
@@ -141,7 +142,6 @@ def _numbers(kept: list[SlicePairMeasures]) -> dict[str, Any]:
     shifts = np.array([m.shift_px for m in kept])
     sigma = np.sqrt(np.mean([m.noise for m in kept], axis=0)[:2])
     return {
-        "slices": [m.z for m in kept],
         "likeness": [m.likeness for m in kept],
         "slice_shift_px": shifts.tolist(),
         "shift_px": shifts.mean(axis=0).tolist(),

@@ -31,7 +31,7 @@ SlicePair = tuple[np.ndarray, Sequence[np.ndarray]]
 """One HR slice (Y, X) and the LR slices (y, x) that belong to it."""
 
 KEY = "emsr_pairs"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +45,8 @@ class Facts:
     lr_window: Intensity
     """The LR grey levels that become 0 and 1."""
     hr_window: Intensity
+    hr_z: tuple[int, ...]
+    """Where each HR slice lies in its scan: which slices are neighbours there."""
     hr_dtype: str
     """NumPy's name of the HR scan's dtype, which is that of super-resolved volumes."""
     assumption: str
@@ -115,6 +117,8 @@ def write_pairs(
     ``path`` never holds half of it. Equal input gives equal bytes. An existing ``path`` is an
     InputError without ``overwrite``; with it, only pairs are replaced, nothing else.
     """
+    if len(facts.hr_z) != hr_shape[0]:
+        raise RuntimeError(f"{len(facts.hr_z)} HR slices are placed, {hr_shape[0]} announced")
     stored = TypeAdapter(Facts).dump_python(facts, mode="json")
     with published(Path(path), overwrite, is_pairs) as unfinished:
         group = zarr.open_group(unfinished, mode="w-", zarr_format=3)
@@ -171,7 +175,8 @@ def _check_complete(path: str | Path, pairs: Pairs, found: int) -> None:
     """InputError where shapes do not agree, or not all chunks are there (a copy cut short)."""
     n, y, x = pairs.lr.shape
     m, s = pairs.hr.shape[0], pairs.scale
-    if pairs.hr.shape[1:] != (s * y, s * x) or pairs.hr_slice.shape != (n,):
+    found_sizes = (pairs.hr.shape[1:], pairs.hr_slice.shape, len(pairs.hr_z))
+    if found_sizes != ((s * y, s * x), (n,), m):
         raise InputError(
             f"{path} is damaged: LR {pairs.lr.shape}, HR {pairs.hr.shape} and scale {s} do not "
             f"agree: prepare it again"

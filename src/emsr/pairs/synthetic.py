@@ -83,11 +83,11 @@ def synthetic(request: Request) -> Prepared:
         hr_spacing_nm=hr.spacing_nm,
         lr_window=window,
         hr_window=window,
+        hr_z=tuple(kept),
         hr_dtype=np.dtype(hr.dtype).name,
         assumption=ASSUMPTION,
         noise_correlation=correlation,
         measured={
-            "slices": kept,
             "hr_noise_sigma": hr_noise,
             "refused_constant": [z for z in range(hr.shape[0]) if z not in kept],
             "drawn": [asdict(microscope) for microscope in drawn],

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emsr.geometry.box import Box
-from emsr.volumes.pyramid import level_boxes
+from emsr.geometry.box import blocks
 from emsr.volumes.tiff import write_tiff_tiles
 from emsr.volumes.volume import Volume
 from emsr.volumes.zarrs import open_zarr
@@ -42,5 +41,4 @@ def omezarr_to_tiff(
 
 
 def _tiles(volume: Volume, side: int) -> Iterator[np.ndarray]:
-    boxes: list[Box] = level_boxes(volume.shape, (1, side, side))
-    return (volume.read(box)[0] for box in boxes)
+    return (volume.read(box)[0] for box in blocks(volume.shape, (1, side, side)))

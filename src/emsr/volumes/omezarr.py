@@ -4,13 +4,16 @@
 
 Until ``finish`` the root carries no image metadata, so no reader takes it for an image. A shard
 is written whole, under a temporary name, and renamed: if it exists, it is complete. Nothing that
-is stored depends on time, host or order. The ``run`` that the store remembers is not interpreted.
+a finished store holds depends on time, host or order. The ``run`` that the store remembers is not
+interpreted. Several processes may write to one store: each shard has a single writer.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import uuid
+from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,13 +24,12 @@ from zarr.codecs import ZstdCodec
 
 from emsr.errors import InputError
 from emsr.files import replacing
-from emsr.geometry.box import Box, Triple
+from emsr.geometry.box import Box, OnDemand, Triple, blocks
 from emsr.volumes.pyramid import (
     Level,
     block_mean,
     downsample_plan,
     finer_box,
-    level_boxes,
 )
 from emsr.volumes.spacing import Spacing
 
@@ -49,9 +51,9 @@ def create(
 ) -> None:
     """Lay out an unfinished store at ``path``, all levels empty, in one rename.
 
-    ``run`` (JSON-able; tuples come back as lists) identifies the run, for ``read_state``.
-    Levels are added until y and x are at most ``coarsest_px``. InputError where something is at
-    ``path`` already.
+    ``run`` (JSON-able; tuples come back as lists) identifies the run, for ``read_state``; so does
+    ``token``, drawn at random, until the store is finished. Levels are added until y and x are at
+    most ``coarsest_px``. InputError where something is at ``path`` already, be it since a moment.
     """
     path = Path(path)
     if path.exists():
@@ -60,11 +62,11 @@ def create(
     state = {
         "state": UNFINISHED,
         "run": run,
+        "token": uuid.uuid4().hex,
         "spacing_nm": None if spacing_nm is None else list(spacing_nm),
         "levels": [list(level.factor) for level in levels],
     }
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = path.with_name(f".{path.name}.{state['token']}.partial")
     try:
         partial.mkdir(parents=True)
         for number, level in enumerate(levels):
@@ -115,6 +117,22 @@ def open_level(path: str | Path, level: int) -> zarr.Array:
     return array.with_config({"write_empty_chunks": True})
 
 
+def leftovers(path: str | Path) -> Iterator[Path]:
+    """What killed writers left of the store at ``path``, in it or beside it."""
+    path = Path(path)
+    yield from path.parent.glob(f".{path.name}.*.partial")
+    yield from path.rglob("*.partial")
+
+
+def discard(places: Iterable[Path]) -> None:
+    """Remove files and folders that may be gone already."""
+    for place in list(places):
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+
+
 def write_box(array: zarr.Array, box: Box, values: np.ndarray) -> None:
     """Write whole shards. ValueError where ``box`` cuts through one: each has a single writer."""
     _refuse_unaligned(array, box)
@@ -142,11 +160,16 @@ def build_shard(path: str | Path, level: int, box: Box) -> None:
 
     Every shard of the level below that it covers must have been written.
     """
-    coarse, fine = open_level(path, level), open_level(path, level - 1)
-    factors = _levels(path)
+    step, below = finer(path, level, box)
+    values = np.asarray(open_level(path, level - 1)[below.slices])
+    write_box(open_level(path, level), box, block_mean(values, step))
+
+
+def finer(path: str | Path, level: int, box: Box) -> tuple[Triple, Box]:
+    """Voxels of the level below along one of ``level``, and those that ``box`` averages."""
+    factors, fine = _levels(path), open_level(path, level - 1)
     z, y, x = (a // b for a, b in zip(factors[level], factors[level - 1], strict=True))
-    read = finer_box(box, (z, y, x), _triple(fine.shape))
-    write_box(coarse, box, block_mean(np.asarray(fine[read.slices]), (z, y, x)))
+    return (z, y, x), finer_box(box, (z, y, x), _triple(fine.shape))
 
 
 def level_count(path: str | Path) -> int:
@@ -154,16 +177,17 @@ def level_count(path: str | Path) -> int:
     return len(_levels(path))
 
 
-def shard_boxes(path: str | Path, level: int) -> list[Box]:
+def shard_boxes(path: str | Path, level: int) -> OnDemand[Box]:
     """The boxes to write at a level, one for each shard."""
     array = open_level(path, level)
-    return level_boxes(_triple(array.shape), _shard(array))
+    return blocks(_triple(array.shape), _shard(array))
 
 
-def finish(path: str | Path) -> None:
+def finish(path: str | Path, learned: dict[str, Any] | None = None) -> None:
     """Make the store an OME-Zarr image, in one rename; what a killed run left over is removed.
 
-    ValueError where a shard is missing. Doing it again changes nothing.
+    ``learned`` adds to what identifies the run. ValueError where a shard is missing. Doing it
+    again changes nothing.
     """
     path = Path(path)
     state = _state(path)
@@ -172,10 +196,11 @@ def finish(path: str | Path) -> None:
         for box in shard_boxes(path, level):
             if not is_written(array, box):
                 raise ValueError(f"{path} level {level}: the shard at {box.start} is not written")
-    for leftover in path.rglob("*.partial"):
-        leftover.unlink()
+    discard(leftovers(path))
     image = _image(state["levels"], state["spacing_nm"])
-    _write_root(path, {"ome": image, "emsr": {**state, "state": FINISHED}})
+    final = {**state, "state": FINISHED, "run": state["run"] | (learned or {})}
+    final.pop("token", None)
+    _write_root(path, {"ome": image, "emsr": final})
 
 
 def _image(levels: list[list[int]], spacing_nm: list[float] | None) -> dict[str, Any]:

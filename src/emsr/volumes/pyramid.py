@@ -9,7 +9,6 @@ Arrays and integers only; knows nothing of stores.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
@@ -47,12 +46,6 @@ def _coarser(level: Level, spacing_nm: Spacing) -> Level:
     (depth, height, width), (fz, fy, fx) = level.shape, level.factor
     shape = (-(-depth // step), -(-height // 2), -(-width // 2))
     return Level(shape, (fz * step, fy * 2, fx * 2))
-
-
-def level_boxes(shape: Triple, shard: Triple) -> list[Box]:
-    """One box for each shard of an array, clipped at the far edges, in the order z, y, x."""
-    starts = product(*(range(0, n, s) for n, s in zip(shape, shard, strict=True)))
-    return [_clipped((z, y, x), shard, shape) for z, y, x in starts]
 
 
 def finer_box(box: Box, step: Triple, finer_shape: Triple) -> Box:

@@ -46,6 +46,13 @@ def to_nm(value: float | None, unit: str | None) -> float | None:
     return float(value) if factor == 1.0 else float(f"{value * factor:.12g}")
 
 
+def level_factor(fine: int, coarse: int) -> float:
+    """How many voxels of the finest level one of a pyramid's level covers, from their counts: an
+    integer where rounding up or down explains them."""
+    factor = round(fine / coarse)
+    return factor if coarse in (fine // factor, -(-fine // factor)) else fine / coarse
+
+
 def complete(stated: Stated, depth: int, name: str) -> tuple[Spacing, tuple[str, ...]]:
     """The spacing that (z, y, x) as ``stated`` amount to, and what is to be said about it.
 

@@ -10,7 +10,7 @@ import logging
 import re
 import uuid
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -23,19 +23,18 @@ import zarr
 from emsr.errors import InputError
 from emsr.files import replacing
 from emsr.geometry.box import Box, Triple
-from emsr.volumes.spacing import Spacing, Stated, complete
+from emsr.volumes.spacing import Spacing, Stated, complete, level_factor
 from emsr.volumes.tiff_damage import (
     refuse_broken_chain,
     refuse_lost_description,
     refuse_missing_pages,
 )
-from emsr.volumes.tiff_spacing import stated_nm
-from emsr.volumes.volume import StoredVolume, checked_dtype, checked_shape
+from emsr.volumes.tiff_spacing import not_positive, stated_nm
+from emsr.volumes.volume import Fetch, StoredVolume, checked_dtype, checked_shape, no_level
 
 # tifffile logs what it finds wrong in a file; we say it once, as an InputError
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-Fetch = Callable[[Box], np.ndarray]
 _OME_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 _CLASSIC_LIMIT_BYTES = 2**32 - 2**25  # leaves room for the page directories
 _BUFFER_BYTES = 2**24  # what waits to be compressed
@@ -149,16 +148,17 @@ def software_of(path: str | Path) -> str | None:
         return None
 
 
-def open_tiff(path: str | Path) -> StoredVolume:
-    """A TIFF as a volume; spacing from OME or ImageJ metadata, None where neither states it."""
-    volume, stated = open_tiff_stating(path)
+def open_tiff(path: str | Path, level: int = 0) -> StoredVolume:
+    """A TIFF as a volume; spacing from OME or ImageJ metadata, None where neither states it.
+
+    ``level`` chooses from a pyramid (SubIFDs); its spacing is that of the whole times the factor.
+    """
+    volume, stated = open_tiff_stating(path, level)
     spacing_nm, notices = complete(stated, volume.shape[0], volume.name)
     return replace(volume, spacing_nm=spacing_nm, notices=volume.notices + notices)
 
 
-def open_tiff_stating(
-    path: str | Path,
-) -> tuple[StoredVolume, Stated]:
+def open_tiff_stating(path: str | Path, level: int = 0) -> tuple[StoredVolume, Stated]:
     """The volume without its spacing, and the spacing in nm that the file states axis by axis."""
     path = Path(path)
     name = str(path)
@@ -169,7 +169,7 @@ def open_tiff_stating(
     except Exception as error:  # whatever a damaged header makes the parser raise
         raise _damaged(name, error) from error
     try:
-        return _describe(tif, name)
+        return _describe(tif, name, level)
     except InputError:
         tif.close()
         raise
@@ -178,24 +178,30 @@ def open_tiff_stating(
         raise _damaged(name, error) from error
 
 
-def _describe(tif: tifffile.TiffFile, name: str) -> tuple[StoredVolume, Stated]:
+def _describe(tif: tifffile.TiffFile, name: str, level: int) -> tuple[StoredVolume, Stated]:
     refuse_broken_chain(tif, name)
     refuse_lost_description(tif, name)
     series = tif.series[0]
     if len(tif.series) > 1:
-        shapes = ", ".join(str(s.shape) for s in tif.series[:4])
+        found = ", ".join(str(s.shape) for s in tif.series[:4])
         raise InputError(
-            f"{name} holds {len(tif.series)} images of shapes {shapes}: expected one; "
+            f"{name} holds {len(tif.series)} images of shapes {found}: expected one; "
             "save them as one stack"
         )
-    shape = _grey_shape(series, name)
+    shapes = [_grey_shape(one, name) for one in series.levels]
+    if level >= len(shapes):
+        raise no_level(name, level, shapes)
+    shape, series = shapes[level], series.levels[level]
     refuse_missing_pages(tif, series, name)
     fetch = _mapped(tif, series, shape) or _decoded(tif, series)
     dtype = checked_dtype(series.dtype, name)
     inverted = series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     notices = (f"{name} shows its smallest values white; they are taken as they are",)
-    volume = StoredVolume(name, shape, dtype, None, fetch, notices if inverted else ())
-    return volume, stated_nm(tif)
+    said = (notices if inverted else ()) + not_positive(tif, name)
+    volume = StoredVolume(name, shape, dtype, None, fetch, said)
+    factors = (level_factor(n, m) for n, m in zip(shapes[0], shape, strict=True))
+    z, y, x = (s and s * f for s, f in zip(stated_nm(tif), factors, strict=True))
+    return volume, (z, y, x)
 
 
 def _grey_shape(series: tifffile.TiffPageSeries, name: str) -> Triple:
@@ -224,6 +230,7 @@ def _mapped(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, shape: Trip
 
 def _decoded(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Fetch:
     """Boxes decoded from the strips or tiles that they touch."""
+    # the store locks the file: threads may read at once
     array = zarr.open_array(series.aszarr(level=0, squeeze=True), mode="r")
     axes = [axis for axis, size in zip(series.axes, series.shape, strict=True) if size > 1]
 

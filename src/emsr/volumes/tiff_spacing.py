@@ -19,9 +19,29 @@ def stated_nm(tif: tifffile.TiffFile) -> Stated:
     return None, None, None
 
 
+def not_positive(tif: tifffile.TiffFile, name: str) -> tuple[str, ...]:
+    """What is to be said of sizes that OME or ImageJ metadata state, but that are none."""
+    pixels = _pixels(tif.ome_metadata or "") if tif.is_ome else None
+    sizes = {axis: pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"} if pixels else {}
+    if tif.is_imagej:
+        sizes = {"Z": (tif.imagej_metadata or {}).get("spacing")}
+    return tuple(
+        f"{name} states a spacing of {size} along {axis.lower()}, not a positive length: "
+        "taken as unknown"
+        for axis, size in sizes.items()
+        if size is not None and not float(size) > 0
+    )
+
+
+def _pixels(xml: str) -> dict[str, str] | None:
+    """The attributes of the first image's Pixels."""
+    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
+    return None if pixels is None else dict(pixels.attrib)
+
+
 def _stated_by_ome(xml: str) -> Stated:
     """PhysicalSize of the first image; the schema's default unit is µm."""
-    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
+    pixels = _pixels(xml)
     if pixels is None:
         return None, None, None
 

@@ -5,17 +5,22 @@ Knows nothing of file formats: a reader hands in a function that fetches a box.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Protocol
 
 import numpy as np
 
 from emsr.errors import InputError
+from emsr.files import is_url
 from emsr.geometry.box import Box, Triple
 from emsr.volumes.spacing import Spacing
 
+Fetch = Callable[[Box], np.ndarray]
 READABLE = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+_COLOURS = (3, 4)
+_COLOUR_IMAGE_PX = 16  # a volume this deep and high is not three voxels wide
 
 
 class Volume(Protocol):
@@ -34,16 +39,24 @@ class Volume(Protocol):
 
 @dataclass(frozen=True)
 class StoredVolume:
-    """A volume whose boxes are fetched from a file (or an array) when they are read."""
+    """A volume whose boxes are fetched from a file (or an array) when they are read.
+
+    Several threads may read at once. For another process, open it anew from ``name``,
+    ``spacing_nm`` and ``level``: that gives the same volume.
+    """
 
     name: str
     shape: Triple
     dtype: np.dtype
     spacing_nm: Spacing
-    fetch: Callable[[Box], np.ndarray] = field(repr=False, compare=False)
+    fetch: Fetch = field(repr=False, compare=False)
     """Gives the values of a box that lies inside the volume, as a (z, y, x) array."""
     notices: tuple[str, ...] = ()
     """What the user should hear about the input (missing slices, assumed spacing)."""
+    level: int = 0
+    """Which level of a pyramid this is; 0 is the finest."""
+    chunk: Triple | None = None
+    """What the file stores in one piece, where that is known."""
 
     def read(self, box: Box) -> np.ndarray:
         """The (z, y, x) values of ``box``, a fresh native-endian array.
@@ -59,12 +72,37 @@ class StoredVolume:
         except (InputError, MemoryError):
             raise
         except Exception as error:  # decoders raise whatever they like on damaged bytes
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(
-                f"{self.name} cannot be read at {box.start} to {box.stop}: {reason}; "
-                "the file is damaged: copy or export it again"
-            ) from error
+            raise self._unreadable(box, error) from error
         return np.array(values, dtype=self.dtype, order="C")
+
+    def _unreadable(self, box: Box, error: Exception) -> InputError:
+        """What to say; the first chunk that cannot be read is looked for, one at a time."""
+        where = f"{box.start} to {box.stop}"
+        for chunk in _chunks(box, self.chunk, self.shape):
+            try:
+                self.fetch(chunk)
+            except Exception as found:
+                error, where = found, f"the chunk {chunk.start} to {chunk.stop}"
+                break
+        reason = " ".join(str(error).split()) or type(error).__name__
+        remedy = (
+            "the data are damaged or out of reach: try again, or copy them anew"
+            if is_url(self.name)
+            else "the file is damaged: copy or export it again"
+        )
+        return InputError(f"{self.name} cannot be read at {where}: {reason}; {remedy}")
+
+
+def _chunks(box: Box, chunk: Triple | None, shape: Triple) -> Iterator[Box]:
+    """The chunks that a box touches, clipped at the volume."""
+    if chunk is None:
+        return
+    edges = zip(box.start, box.stop, chunk, strict=True)
+    for z, y, x in product(*(range(a - a % c, b, c) for a, b, c in edges)):
+        start = (z, y, x)
+        ends = (min(a + c, n) for a, c, n in zip(start, chunk, shape, strict=True))
+        stop_z, stop_y, stop_x = ends
+        yield Box(start, (stop_z, stop_y, stop_x))
 
 
 def array_volume(array: np.ndarray, spacing_nm: Spacing, name: str) -> StoredVolume:
@@ -99,20 +137,34 @@ def iterate_slices(volume: Volume) -> Iterator[np.ndarray]:
         yield volume.read(Box((z, 0, 0), (z + 1, height, width)))[0]
 
 
+def no_level(name: str, level: int, shapes: Sequence[tuple[int, ...]]) -> InputError:
+    """What to say where a pyramid does not have the level asked for."""
+    listed = ", ".join(f"{n} ({z} x {y} x {x})" for n, (z, y, x) in enumerate(shapes))
+    if len(shapes) == 1:
+        return InputError(f"{name} has no pyramid: there is no level {level}; take 0")
+    return InputError(f"{name} has no level {level}: expected one of the levels {listed}")
+
+
 def checked_dtype(dtype: np.dtype, name: str) -> np.dtype:
     """The native-endian dtype; InputError where it does not hold grey values."""
     native = np.dtype(dtype).newbyteorder("=")
     if native.name not in READABLE:
+        kind = f"compound ({', '.join(native.names)})" if native.names else native.name
         raise InputError(
-            f"{name} holds values of type {native.name}: expected grey values "
+            f"{name} holds values of type {kind}: expected grey values "
             "(8, 16 or 32-bit integers, or floats); convert it"
         )
     return native
 
 
 def checked_shape(shape: tuple[int, ...], name: str) -> Triple:
-    """Three extents of at least one voxel."""
+    """Three extents of at least one voxel; what looks like (y, x, colour) is refused."""
     if len(shape) != 3 or min(shape) < 1:
         raise InputError(f"{name} has shape {shape}: expected at least one voxel along z, y and x")
     z, y, x = (int(n) for n in shape)
+    if x in _COLOURS and min(z, y) >= _COLOUR_IMAGE_PX:
+        raise InputError(
+            f"{name} has shape {shape}, which is that of a colour image with {x} channels: "
+            "expected one grey channel on (y, x) or (z, y, x); convert it"
+        )
     return z, y, x

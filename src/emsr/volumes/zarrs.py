@@ -5,6 +5,7 @@ Knows NGFF's axes, units and scales. An image that ``emsr`` has not finished is 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import zarr
 from emsr.errors import InputError
 from emsr.geometry.box import Box
 from emsr.volumes.spacing import Stated, complete, to_nm
-from emsr.volumes.volume import StoredVolume, checked_dtype, checked_shape
+from emsr.volumes.volume import StoredVolume, checked_dtype, checked_shape, no_level
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
 
@@ -31,17 +32,22 @@ def open_zarr(path: Path, level: int) -> StoredVolume:
     except Exception as error:  # metadata may be broken in any way
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path} cannot be read as Zarr: {reason}") from error
-    if isinstance(node, zarr.Array):
-        if level:
-            raise InputError(f"{path} is a single Zarr array: it has no level {level}; take 0")
-        return _as_volume(node, ["z", "y", "x"][-node.ndim :], (None, None, None), str(path))
-    return _open_image(node, path, level)
+    return open_node(node, str(path), level)
 
 
-def _open_image(group: zarr.Group, path: Path, level: int) -> StoredVolume:
+def open_node(node: zarr.Array | zarr.Group, name: str, level: int) -> StoredVolume:
+    """As ``open_zarr``, of an array or group that is open, wherever it is stored."""
+    if isinstance(node, zarr.Group):
+        return _open_image(node, name, level)
+    if level:
+        raise InputError(f"{name} is a single Zarr array: it has no level {level}; take 0")
+    return _as_volume(node, ["z", "y", "x"][-node.ndim :], (None, None, None), name)
+
+
+def _open_image(group: zarr.Group, name: str, level: int) -> StoredVolume:
     attributes: dict[str, Any] = dict(group.attrs)
     if attributes.get("emsr", {}).get("state") == "unfinished":
-        raise InputError(f"{path} is unfinished: run the same emsr upscale again to complete it")
+        raise InputError(f"{name} is unfinished: run the same emsr upscale again to complete it")
     try:
         image = _multiscales(attributes)[0]
         axes, datasets = image["axes"], image["datasets"]
@@ -49,15 +55,30 @@ def _open_image(group: zarr.Group, path: Path, level: int) -> StoredVolume:
         places = [dataset["path"] for dataset in datasets]
     except (KeyError, IndexError, TypeError):
         raise InputError(
-            f"{path} is a Zarr group without the image metadata of OME-Zarr 0.4 or 0.5: "
-            f"expected an image; it holds {sorted(group.keys()) or 'nothing'}: give one of these"
+            f"{name} is a Zarr group without the image metadata of OME-Zarr 0.4 or 0.5: "
+            f"expected an image; it holds {_members(group)}: give one of these"
         ) from None
-    if not 0 <= level < len(places):
-        raise InputError(f"{path} has levels 0 to {len(places) - 1}: there is no level {level}")
-    array = group.get(places[level])
+    if level >= len(places):
+        shapes = [(1, *_array(group, place, name).shape)[-3:] for place in places]
+        raise no_level(name, level, shapes)
+    array = _array(group, places[level], name)
+    stated, said = _stated(image, level, axes, name)
+    volume = _as_volume(array, names, stated, name)
+    return replace(volume, notices=said + volume.notices)
+
+
+def _members(group: zarr.Group) -> str:
+    try:
+        return str(sorted(group.keys()) or "nothing")
+    except Exception:  # web servers do not list
+        return "what the server does not list"
+
+
+def _array(group: zarr.Group, place: str, name: str) -> zarr.Array:
+    array = group.get(place)
     if not isinstance(array, zarr.Array):
-        raise InputError(f"{path} names an array {places[level]} that it does not hold")
-    return _as_volume(array, names, _stated(image, level, axes), str(path))
+        raise InputError(f"{name} names an array {place} that it does not hold")
+    return array
 
 
 def _multiscales(attributes: dict[str, Any]) -> list[dict[str, Any]]:
@@ -65,15 +86,26 @@ def _multiscales(attributes: dict[str, Any]) -> list[dict[str, Any]]:
     return attributes.get("ome", attributes)["multiscales"]
 
 
-def _stated(image: dict[str, Any], level: int, axes: list[dict[str, Any]]) -> Stated:
-    """The scales of a level and of the whole image, multiplied, in nm along z, y and x."""
+def _stated(
+    image: dict[str, Any], level: int, axes: list[dict[str, Any]], name: str
+) -> tuple[Stated, tuple[str, ...]]:
+    """The scales of a level and of the whole image, multiplied, in nm along z, y and x; and what
+    is to be said about them."""
     scale = np.ones(len(axes))
     for holder in (image["datasets"][level], image):
         for step in holder.get("coordinateTransformations") or ():
             if step.get("type") == "scale" and len(step.get("scale", ())) == len(axes):
                 scale = scale * np.asarray(step["scale"], dtype=float)
-    stated = {a["name"]: to_nm(s, a.get("unit")) for a, s in zip(axes, scale, strict=True)}
-    return stated.get("z"), stated.get("y"), stated.get("x")
+    found = dict(zip((axis["name"] for axis in axes), scale.tolist(), strict=True))
+    units = {axis["name"]: axis.get("unit") for axis in axes}
+    z, y, x = (to_nm(found.get(axis), units.get(axis)) for axis in "zyx")
+    said = tuple(
+        f"{name} states a spacing of {found[axis]:g} along {axis}, not a positive length: "
+        "taken as unknown"
+        for axis in "zyx"
+        if axis in found and not found[axis] > 0
+    )
+    return (z, y, x), said
 
 
 def _as_volume(array: zarr.Array, names: list[str], stated: Stated, name: str) -> StoredVolume:
@@ -94,4 +126,6 @@ def _as_volume(array: zarr.Array, names: list[str], stated: Stated, name: str) -
         index = (0,) * len(leading) + box.slices[-spatial:]
         return np.asarray(array[index]).reshape(box.shape)
 
-    return StoredVolume(name, shape, dtype, spacing_nm, fetch, notices)
+    chunk_z, chunk_y, chunk_x = (1,) * (3 - spatial) + array.chunks[-spatial:]
+    chunk = (chunk_z, chunk_y, chunk_x)
+    return StoredVolume(name, shape, dtype, spacing_nm, fetch, notices, chunk=chunk)

@@ -1,0 +1,56 @@
+"""What the networks cost: parameters, and floating-point operations per LR pixel.
+
+    python benchmarks/cost.py [--scale 3]
+
+A multiplication and an addition are two operations. Convolutions and matrix products are counted;
+interpolation, norms and activations are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from emsr.errors import InputError
+from emsr.network.named import NETWORKS, build
+
+SIDE = 96
+"""LR pixels along the image counted on; a multiple of every network's ``multiple``."""
+
+
+def flops_per_lr_pixel(network: Any) -> float:
+    """Floating-point operations that ``network`` spends on one LR pixel of a large image, after
+    padding. Runs on torch's meta device: takes no time, and leaves ``network`` there."""
+    if SIDE % network.multiple:
+        raise ValueError(f"the side {SIDE} is no multiple of the network's {network.multiple}")
+    lr = torch.zeros(1, getattr(network, "slices", 1), SIDE, SIDE, device="meta")
+    network = network.to("meta").eval()
+    # The fused attention kernels are not all known to the counter; matrix products are.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        network(lr)
+    return counter.get_total_flops() / SIDE**2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", type=int, default=3)
+    scale = parser.parse_args().scale
+    print(f"{'network':14s} {'parameters':>12s} {'MFLOP/LR px':>12s} {'halo':>5s} {'radius':>6s}")
+    for name in NETWORKS:
+        try:
+            network = build(name, scale, {})
+        except InputError as error:
+            print(f"{name:14s} {error}")
+            continue
+        parameters = sum(p.numel() for p in network.parameters())
+        halo, radius = (str(v or "-") for v in (network.halo, network.receptive_radius))
+        cost = flops_per_lr_pixel(network) / 1e6
+        print(f"{name:14s} {parameters:12,d} {cost:12.2f} {halo:>5s} {radius:>6s}")
+
+
+if __name__ == "__main__":
+    main()
