@@ -18,16 +18,14 @@ from typing import Any
 
 import numpy as np
 from cells import SCALE, Cell, bicubic_of, run_all
-from fields import TEST_SEED, TEST_SHAPE, TRAIN_SHAPE, read
+from fields import TEST_SEED, TEST_SHAPE, TRAIN_SHAPE, noise_free, read
 from scipy import ndimage
 
 from emsr.jobs.model import load
 from emsr.jobs.prepare import prepare
 from emsr.jobs.simulate import simulate
-from emsr.microscope.presets import PRESETS, SUPERSAMPLING, lr_scan
-from emsr.microscope.scan import expected
+from emsr.microscope.presets import PRESETS
 from emsr.microscope.stages import gaussian_noise
-from emsr.microscope.tissue import tissue
 from emsr.recipe import make_recipe
 from emsr.volumes.tiff import write_tiff
 
@@ -89,7 +87,7 @@ def prepared(work: Path) -> Path:
     if not (folder / "pairs.zarr").exists():
         for part, shape, seed in (("learn", TRAIN_SHAPE, 0), ("test", TEST_SHAPE, TEST_SEED)):
             simulate(folder / part, PRESET, shape, SCALE, seed, overwrite=True)
-            clean = noise_free(shape, seed)
+            clean = noise_free(PRESET, shape, seed)
             np.save(folder / part / "clean.npy", clean)
         (folder / "test/reference.tif").symlink_to("truth.tif")
         rng = np.random.default_rng(0)
@@ -102,16 +100,6 @@ def prepared(work: Path) -> Path:
         scans = {"hr": folder / "learn/hr.tif", "lr": lr}
         prepare(out=folder / "pairs.zarr", strategy="real", recipe=recipe, overwrite=True, **scans)
     return folder
-
-
-def noise_free(shape: tuple[int, int, int], seed: int) -> np.ndarray:
-    """What endless LR scans of a phantom would show on average."""
-    preset = PRESETS[PRESET]
-    z, y, x = preset.spacing_nm
-    fine = (shape[0], shape[1] * SUPERSAMPLING, shape[2] * SUPERSAMPLING)
-    block = tissue(PRESET, fine, (z, y / SUPERSAMPLING, x / SUPERSAMPLING), seed)
-    scan = lr_scan(preset, SCALE)
-    return np.stack([expected(block.render(k, k + 1)[0], scan) for k in range(shape[0])])
 
 
 def tests(folder: Path) -> list[np.ndarray]:

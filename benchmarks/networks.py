@@ -34,7 +34,7 @@ RATES: dict[str, dict[str, Any]] = {
     "swinir-light": {"learning_rate": 1e-3, "batch": 2},
     "rcan": {"learning_rate": 1e-3, "batch": 4},
     "plksr-tiny": {"learning_rate": 1e-3, "batch": 4},
-    "unet": {"learning_rate": 2e-3, "batch": 4},
+    "unet": {"learning_rate": 1e-3, "batch": 4},
 }
 OPTIONS: dict[str, dict[str, Any]] = {"emsr": {"input_skip": True}}
 SCORES = (("psnr", 2), ("ssim", 3), ("frc_nm", 1))
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--network", choices=RATES, action="append")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--samples-of", choices=RATES)
+    parser.add_argument("--options", type=json.loads, default={}, help="of each network, as JSON")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
@@ -65,7 +66,7 @@ def main() -> None:
             Cell(
                 field,
                 name,
-                OPTIONS.get(name, {}),
+                OPTIONS.get(name, {}) | arguments.options,
                 {**COMMON, **RATES[name], "steps": steps[name]},
                 seed,
             )

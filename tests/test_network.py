@@ -104,7 +104,7 @@ def small(scale=2, name="emsr", **options):
         {"self_attention": False},
         {"slices": 3},
         {"name": "emsr-lean"},
-        {"name": "emsr-lean", "edge_levels": 1, "slices": 3},
+        {"name": "emsr-lean", "slices": 3},
     ],
 )
 def test_receptive_radius_is_how_far_gradients_reach(options):
