@@ -12,6 +12,8 @@ arguments of the candidate, ``--one-view`` trains without the second view.
     gated      the same, what a block adds is weighted by a sigmoid of itself
     depthwise  the same, the second convolution a depthwise 7 x 7 and a 1 x 1
     window     dilated blocks with two window attentions between them
+    attended   6 blocks, and once between them EMSR's edge attention, by the edges of an image that
+               is read off the features
     half       18 residual blocks at half resolution
     u          residual blocks at full, half and quarter resolution
 """
@@ -35,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emsr.geometry.neighbours import seen_with
-from emsr.network.blocks import EdgePyramid, Residual, WindowAttention, conv3
+from emsr.network.blocks import EdgeAttention, EdgePyramid, Residual, WindowAttention, conv3
 from emsr.network.fit import fit, start
 from emsr.network.frame import (
     MIDDLE,
@@ -107,6 +109,25 @@ class Coarser(nn.Module):
         return x + F.pixel_shuffle(self.conv2(self.body(self.down(x))), 2)
 
 
+class Attended(nn.Module):
+    """Residual blocks, EMSR's edge attention, residual blocks."""
+
+    def __init__(self, features: int, blocks: int) -> None:
+        super().__init__()
+        self.before, self.after = residuals(features, blocks), residuals(features, blocks)
+        self.to_image, self.edges = conv3(features, 1), EdgePyramid(3)
+        self.from_edges, self.attention = conv3(3, features), EdgeAttention(features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        x = x + self.attention(self.from_edges(self.edges(self.to_image(x)))) * x
+        return self.after(x)
+
+
+def attended(features: int = 48, blocks: int = 3) -> tuple[nn.Module, int]:
+    return Attended(features, blocks), features
+
+
 def flat(features: int = 48, blocks: int = 8) -> tuple[nn.Module, int]:
     return residuals(features, blocks), features
 
@@ -161,7 +182,7 @@ def spaced(features: int, dilation: int) -> nn.Module:
 
 
 CANDIDATES: dict[str, Callable[..., tuple[nn.Module, int]]] = {
-    made_.__name__: made_ for made_ in (flat, dilated, gated, depthwise, window, half, u)
+    made_.__name__: made_ for made_ in (flat, dilated, gated, depthwise, window, attended, half, u)
 }
 
 

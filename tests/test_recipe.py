@@ -37,6 +37,14 @@ def test_a_network_brings_its_training_and_the_user_has_the_last_word(tmp_path):
     assert make_recipe(tmp_path / "r.toml", network="emsr").training.patch_px == Training().patch_px
 
 
+def test_emsr_is_trained_with_an_input_skip_and_the_user_has_the_last_word(tmp_path):
+    assert Recipe().network_options == recipe_from({}).network_options == {"input_skip": True}
+    assert make_recipe(network="bicubic").network_options == {}
+    (tmp_path / "r.toml").write_text("[network_options]\ninput_skip = false\nslices = 3\n")
+    options = make_recipe(tmp_path / "r.toml").network_options
+    assert options == {"input_skip": False, "slices": 3}
+
+
 def test_the_documented_recipe_is_the_default():
     text = (Path(__file__).parents[1] / "docs" / "recipe.md").read_text()
     table = tomllib.loads(text.split("```toml")[1].split("```")[0])
@@ -53,6 +61,8 @@ def test_the_documented_recipe_is_the_default():
         ("[training]\nsteps = 0", "training.steps: found 0"),
         ("[training]\nloss = 'l3'", "'l3'"),
         ("speed = 3", "speed"),
+        ("network_options = 3", "network_options"),
+        ("training = 3", "training"),
         ("[training", "not valid TOML"),
     ],
 )

@@ -89,6 +89,11 @@ class Upscaling:
     """LR pixels read around a tile; None takes the network's measured halo."""
 
 
+OPTIONS: dict[str, dict[str, Any]] = {"emsr": {"input_skip": True}}
+"""Arguments that a network is trained with where the recipe does not say otherwise. EMSR as it was
+published begins at a constant image, and takes far longer to pass bicubic (docs/network.md)."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides a run, beside its input files."""
@@ -96,7 +101,7 @@ class Recipe:
     __pydantic_config__ = _STRICT
 
     network: str = "emsr"
-    network_options: dict[str, Any] = field(default_factory=dict)
+    network_options: dict[str, Any] = field(default_factory=lambda: dict(OPTIONS["emsr"]))
     seed: Annotated[int, Ge(0)] = 0
     scale: Annotated[int, Ge(1), Le(8)] | None = None
     """HR pixels along one LR pixel; None: what the scans say, and ``SYNTHETIC_SCALE`` where there
@@ -113,7 +118,10 @@ HALO_WITHOUT_REACH_PX = 32
 TRAINING = {
     "emsr-tiny": Training(
         steps=2000, batch=4, patch_px=32, learning_rate=5e-3, warmup_steps=50, checkpoint_every=200
-    )
+    ),
+    "emsr-lean": Training(
+        steps=6000, batch=4, patch_px=32, learning_rate=2e-3, warmup_steps=50, checkpoint_every=200
+    ),
 }
 """How networks are trained whose best training is not ``Training()``."""
 
@@ -128,7 +136,9 @@ class Demo:
     """HR voxels (z, y, x) of the training field."""
     test_shape: tuple[int, int, int] = (4, 384, 384)
     recipe: Recipe = field(
-        default_factory=lambda: Recipe(network="emsr-tiny", training=TRAINING["emsr-tiny"])
+        default_factory=lambda: Recipe(
+            network="emsr-tiny", network_options={}, training=TRAINING["emsr-tiny"]
+        )
     )
 
 
@@ -150,20 +160,27 @@ def make_recipe(path: Path | None = None, **changes: Any) -> Recipe:
 
 def recipe_from(table: dict[str, Any]) -> Recipe:
     """A recipe from nested tables, every key checked by name, type and range; what is absent keeps
-    its default, in ``training`` that of the network."""
+    its default, in ``training`` and ``network_options`` that of the network."""
     from pydantic import TypeAdapter, ValidationError
 
-    training = asdict(TRAINING.get(str(table.get("network")), Training()))
-    given = table.get("training", {})
-    if isinstance(given, dict):
-        given = {**training, **given}
+    network = str(table.get("network", Recipe.network))
+    defaults = {
+        "training": asdict(TRAINING.get(network, Training())),
+        "network_options": OPTIONS.get(network, {}),
+    }
+    filled = {key: _filled(default, table.get(key, {})) for key, default in defaults.items()}
     try:
-        return TypeAdapter(Recipe).validate_python({**table, "training": given})
+        return TypeAdapter(Recipe).validate_python({**table, **filled})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         said = RISING if first["type"] == "predicate_failed" else first["msg"]
         raise InputError(f"recipe key {where}: found {first['input']!r}; {said}") from None
+
+
+def _filled(default: dict[str, Any], given: Any) -> Any:
+    """``given`` over ``default``; what is not a table is left for the check to refuse."""
+    return {**default, **given} if isinstance(given, dict) else given
 
 
 def _read(path: Path) -> dict[str, Any]:
