@@ -38,3 +38,22 @@ def field(tmp_path_factory):
     recipe = ("--recipe", folder / "recipe.toml")
     done("train", folder / "pairs.zarr", "--out", folder / "run", *recipe)
     return folder
+
+
+@pytest.fixture(scope="session")
+def rig(tmp_path_factory):
+    """What the tests of upscaling share: a volume, a model, and the output of a plain run."""
+    from volumes_to_upscale import make, run
+
+    folder = make(tmp_path_factory.mktemp("rig"))
+    (folder / "plain").mkdir()
+    run(folder, folder / "plain" / "sr.ome.zarr")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plain(rig):
+    """Every byte of the plain run's output."""
+    from volumes_to_upscale import tree
+
+    return tree(rig / "plain" / "sr.ome.zarr")

@@ -8,6 +8,7 @@ command, so that ``emsr --help`` is quick.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,26 @@ def _levels(text: str | None, roles: tuple[str, ...]) -> dict[str, int]:
     raise typer.BadParameter(
         f"{text!r}: expected a number from 0 on, or some of {', '.join(f'{r}=N' for r in roles)}"
     )
+
+
+def _slab(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    i, n = (int(part) for part in found.groups()) if found else (0, 0)
+    if not 1 <= i <= n:
+        raise typer.BadParameter(f"{text!r}: expected I/N from 1/N to N/N, such as 2/8")
+    return i, n
+
+
+def _bytes(text: str | None) -> int | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(I?)B?", text.strip().upper())
+    if not found:
+        raise typer.BadParameter(f"{text!r}: expected an amount of memory, such as 4GB")
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit or " "))
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
@@ -243,13 +264,41 @@ def train(
 def upscale(
     lr: Annotated[str, typer.Argument(metavar="INPUT", help="LR image, stack, volume or URL.")],
     model: Annotated[Path, typer.Option(help="Model file.")],
-    out: Annotated[Path, typer.Option(metavar="OUT.ome.zarr", help="OME-Zarr, or .tif.")],
+    out: Annotated[Path, typer.Option(metavar="OUT.ome.zarr", help="OME-Zarr, .tif, .mrc or .h5.")],
     device: Device = "auto",
     precision: Annotated[
         Literal["float32", "bf16"], typer.Option(help="Of the network's arithmetic.")
     ] = "float32",
+    dtype: Annotated[
+        Literal["uint8", "uint16", "float32"] | None,
+        typer.Option(help="Of the output, grey values unchanged; default: the HR scans'."),
+    ] = None,
+    keep_range: Annotated[
+        bool, typer.Option("--keep-range", help="Output on the input's grey scale, not the HR's.")
+    ] = False,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring the input to the model's LR spacing first.")
+    ] = False,
     halo: Annotated[
         int | None, typer.Option(min=0, help="LR pixels read around a tile; default: measured.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the work on this machine.")
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="A dask scheduler's workers; local starts some."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of each process; default: all, shared.")
+    ] = None,
+    slab: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only the I-th of N parts; the last to end finishes."),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="4GB", help="Choose the tile so that each process stays below."),
     ] = None,
     recipe: RecipeFile = None,
     spacing: SpacingNm = None,
@@ -259,9 +308,19 @@ def upscale(
     as_json: Json = False,
 ) -> None:
     """The SR volume, tile by tile; run again after any interruption, it goes on where it was."""
+    nm, part, limit = _spacing(spacing), _slab(slab), _bytes(memory)
+    if dask and dask != "local" and workers:
+        raise typer.BadParameter(
+            "--workers is for this machine or --dask local: a scheduler has its own"
+        )
+    if part and overwrite:
+        raise typer.BadParameter(
+            "--slab and --overwrite exclude one another: others may be writing"
+        )
+    from emsr.jobs.form import Form
+    from emsr.jobs.upscale import Hands
     from emsr.jobs.upscale import upscale as job
 
-    nm = _spacing(spacing)
     _run(
         lambda ears: job(
             lr,
@@ -272,6 +331,10 @@ def upscale(
             precision=precision,
             spacing_nm=nm,
             level=level,
+            form=Form(dtype, keep_range, resample),
+            hands=Hands(workers, dask, threads),
+            slab=part,
+            memory=limit,
             overwrite=overwrite,
             listener=ears,
         ),

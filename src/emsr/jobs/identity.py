@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emsr.geometry.box import Triple
-from emsr.geometry.tiles import plan
-from emsr.jobs.listener import Listener
-from emsr.jobs.model import refuse_not_numbers
+from emsr.files import is_url, split_address
 from emsr.volumes.source import Volume
+
+DIGEST_BYTES = 16
 
 
 def file_hash(path: Path) -> str:
@@ -22,43 +22,51 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_once(
-    volume: Volume, tile: Triple, multiple: int, window: tuple[float, float], listener: Listener
-) -> str:
-    """Read the whole input in the order of tiles; its hash, which says that it is this input,
-    wherever it lies. Values that are not numbers are refused before anything is written; greys
-    unlike the training's ``window`` are said."""
-    stated = (volume.shape, volume.dtype.str, volume.spacing_nm)
-    digest = hashlib.sha256(repr(stated).encode())
-    moments = np.zeros(3)
-    tiles = plan(volume.shape, tile, scale=1, halo=0, multiple=multiple)
-    for done, part in enumerate(tiles, 1):
-        values = volume.read(part.write)
-        refuse_not_numbers(volume.name, values, part.write.start[0])
-        digest.update(values.tobytes())
-        grey = values.astype(np.float64)
-        moments += grey.size, grey.sum(), np.square(grey).sum()
-        listener.progress("read input", done, len(tiles), "")
-    _say_unlike(volume.name, moments, window, listener)
-    return digest.hexdigest()
+def stated(volume: Volume) -> str:
+    """What a volume says of itself, beside its grey values."""
+    return repr((volume.shape, volume.dtype.str, volume.spacing_nm))
 
 
-def _say_unlike(
-    name: str, moments: np.ndarray, window: tuple[float, float], listener: Listener
-) -> None:
-    """A warning where the input's greys can hardly be those of the scans trained on."""
-    count, total, squares = moments
-    mean = total / count
-    spread = math.sqrt(max(0.0, squares / count - mean**2))
-    low, high = sorted(window)
-    if not low <= mean <= high or spread < 0.01 * (high - low):
-        listener.say(
-            f"warning: {name} has grey values of mean {mean:.4g} and spread {spread:.2g}, the "
-            f"model was trained on {low:.4g} to {high:.4g}: another grey scale?"
-        )
+def digest(values: np.ndarray) -> bytes:
+    """Tells the grey values of one tile from others."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).digest()[:DIGEST_BYTES]
 
 
-def software(run: dict[str, Any]) -> str:
-    """How a TIFF says which run made it."""
+def input_hash(volume: Volume, digests: np.ndarray) -> str:
+    """Of the whole input, from the ``(tiles, DIGEST_BYTES)`` digests of its parts in the order of
+    the plan: it says that it is this input, wherever it lies."""
+    whole = hashlib.sha256(stated(volume).encode())
+    whole.update(np.ascontiguousarray(digests).data)
+    return whole.hexdigest()
+
+
+def untouched(address: str | Path) -> str | None:
+    """Changes when a file of an input is written, replaced or renamed; None where that cannot be
+    seen. Two equal ones spare reading the input again; two that differ say nothing about it."""
+    outer, _ = split_address(address)
+    if is_url(outer):
+        return None
+    seen = hashlib.sha256()
+    try:
+        for path in _files(Path(outer).resolve()):
+            found = path.stat()
+            seen.update(f"{path} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode())
+    except OSError:
+        return None
+    return seen.hexdigest()
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """The file, or all files below a folder in one order."""
+    if not root.is_dir():
+        yield root
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        yield from (Path(folder, name) for name in sorted(names))
+
+
+def software(run: dict[str, Any], input_sha256: str = "") -> str:
+    """How a single file says which run made it, of which input; at most 80 characters, as some
+    formats hold no more."""
     identity = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
-    return f"emsr run {identity}"
+    return f"emsr run {identity[:24]} of {input_sha256[:40]}"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from emsr.errors import InputError
+from emsr.geometry.box import OnDemand
 from emsr.geometry.neighbours import seen_with, z_halo
 from emsr.geometry.tiles import Tile, plan, tile_shape
 from emsr.network.checkpoint import Header, load_model
@@ -44,7 +45,7 @@ class Model:
             sr[tile.write.slices], _ = self.compute(volume, tile)
         return sr[0] if array.ndim == 2 else sr
 
-    def plan(self, volume: Volume, upscaling: Upscaling) -> list[Tile]:
+    def plan(self, volume: Volume, upscaling: Upscaling) -> OnDemand[Tile]:
         """How this network is run over ``volume``."""
         multiple = self.network.multiple
         tile = tile_shape(volume.shape, upscaling.tile_px, multiple)
@@ -70,13 +71,25 @@ class Model:
 
     def compute(self, volume: Volume, tile: Tile) -> tuple[np.ndarray, int]:
         """The SR grey values of one tile, and how many of them were clipped."""
+        return self.enlarge(self.read(volume, tile), tile)
+
+    def read(self, volume: Volume, tile: Tile) -> np.ndarray:
+        """The LR grey values that a tile needs; InputError where some are not numbers."""
         lr = volume.read(tile.read)
         refuse_not_numbers(volume.name, lr, tile.read.start[0])
-        crop = tile.crop
-        # The read box ends short of the neighbours only where the volume ends.
-        seen = (seen_with(z, len(lr), self.slices) for z in range(crop.start[0], crop.stop[0]))
-        sr = [self._slice(lr[planes])[crop.slices[1:]] for planes in seen]
-        return Intensity(*self.header.hr_window).to_grey(np.stack(sr), self.header.dtype)
+        return lr
+
+    def enlarge(self, lr: np.ndarray, tile: Tile) -> tuple[np.ndarray, int]:
+        """As ``compute``, of what ``read`` gave; one slice at a time is in memory as floats."""
+        crop, window = tile.crop, Intensity(*self.header.hr_window)
+        grey, clipped = np.empty(tile.write.shape, self.header.dtype), 0
+        for k, z in enumerate(range(crop.start[0], crop.stop[0])):
+            # The read box ends short of the neighbours only where the volume ends.
+            planes = lr[seen_with(z, len(lr), self.slices)]
+            sr = self._slice(planes)[crop.slices[1:]]
+            grey[k], lost = window.to_grey(sr, self.header.dtype)
+            clipped += lost
+        return grey, clipped
 
     def _slice(self, planes: np.ndarray) -> np.ndarray:
         """SR ``(s*y, s*x)`` in network units of the middle one of ``(slices, y, x)`` planes."""

@@ -17,12 +17,12 @@ from emsr.volumes.spacing import Stated, complete, to_nm
 from emsr.volumes.volume import StoredVolume, checked_shape
 
 MRC_SUFFIXES = (".mrc", ".rec", ".st", ".map", ".mrcs")
-_HEADER_BYTES = 1024
-_IMOD_STAMP, _SIGNED_BYTES = 1146047817, 1  # "IMOD", and a bit of the flags that follow it
-_MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+HEADER_BYTES = 1024
+IMOD_STAMP, SIGNED_BYTES = 1146047817, 1  # "IMOD", and a bit of the flags that follow it
+MODES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _OTHER_MODES = {3: "complex", 4: "complex", 16: "colour", 101: "4-bit"}
 _VOLUME_STACKS = range(401, 631)  # space groups
-_PACKED = {b"\x1f\x8b": "gzip", b"BZ": "bzip2"}
+_PACKED = {b"\x1f\x8b\x08": "gzip", b"BZh": "bzip2"}  # two bytes alone may be a width in x
 
 
 def open_mrc(path: Path) -> StoredVolume:
@@ -35,7 +35,7 @@ def open_mrc(path: Path) -> StoredVolume:
     header = _header(path)
     dtype, notices = _dtype(header, name)
     shape = _shape(header, name)
-    start = _HEADER_BYTES + int(header.nsymbt)
+    start = HEADER_BYTES + int(header.nsymbt)
     _refuse_truncated(path, start, shape, dtype)
     order = header.mode.dtype.byteorder
     stack = np.memmap(path, dtype.newbyteorder(order), "r", offset=start, shape=shape)
@@ -53,7 +53,7 @@ def open_mrc(path: Path) -> StoredVolume:
 
 def _refuse_packed(path: Path) -> None:
     with path.open("rb") as file:
-        packed = _PACKED.get(file.read(2))
+        packed = _PACKED.get(file.read(3))
     if packed:
         raise InputError(f"{path} is packed with {packed}, so no part of it can be read: unpack it")
 
@@ -95,14 +95,14 @@ def _shape(header: Any, name: str) -> Triple:
 
 def _dtype(header: Any, name: str) -> tuple[np.dtype, tuple[str, ...]]:
     mode = int(header.mode)
-    if mode not in _MODES:
+    if mode not in MODES:
         kind = _OTHER_MODES.get(mode, "unknown")
         raise InputError(
             f"{name} cannot be read as a grey MRC: it has mode {mode} ({kind}): expected mode "
-            f"{', '.join(map(str, _MODES))}; convert it"
+            f"{', '.join(map(str, MODES))}; convert it"
         )
     if mode:
-        return np.dtype(_MODES[mode]), ()
+        return np.dtype(MODES[mode]), ()
     signed, notices = _bytes_are_signed(header, name)
     return np.dtype("i1" if signed else "u1"), notices
 
@@ -111,8 +111,8 @@ def _bytes_are_signed(header: Any, name: str) -> tuple[bool, tuple[str, ...]]:
     """MRC2014 says that bytes are signed; IMOD and SerialEM write them unsigned, and flag it."""
     integer = np.dtype("i4").newbyteorder(header.mode.dtype.byteorder)
     stamp, flags = np.frombuffer(header.tobytes(), integer, count=2, offset=152)
-    if stamp == _IMOD_STAMP:
-        return bool(flags & _SIGNED_BYTES), ()
+    if stamp == IMOD_STAMP:
+        return bool(flags & SIGNED_BYTES), ()
     low, high = float(header.dmin), float(header.dmax)
     if low < high and (low < 0 or high > 127):
         return high <= 127, ()

@@ -48,12 +48,14 @@ def create(
     run: dict[str, Any],
     *,
     coarsest_px: int,
+    token: str = "",
 ) -> None:
     """Lay out an unfinished store at ``path``, all levels empty, in one rename.
 
-    ``run`` (JSON-able; tuples come back as lists) identifies the run, for ``read_state``; so does
-    ``token``, drawn at random, until the store is finished. Levels are added until y and x are at
-    most ``coarsest_px``. InputError where something is at ``path`` already, be it since a moment.
+    ``run`` (JSON-able; tuples come back as lists) identifies the run, for ``read_state``; until
+    the store is finished ``token`` tells it from others of the same run. Levels are added until
+    y and x are at most ``coarsest_px``. InputError where something is at ``path`` already, be it
+    since a moment.
     """
     path = Path(path)
     if path.exists():
@@ -62,11 +64,11 @@ def create(
     state = {
         "state": UNFINISHED,
         "run": run,
-        "token": uuid.uuid4().hex,
+        "token": token,
         "spacing_nm": None if spacing_nm is None else list(spacing_nm),
         "levels": [list(level.factor) for level in levels],
     }
-    partial = path.with_name(f".{path.name}.{state['token']}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.mkdir(parents=True)
         for number, level in enumerate(levels):

@@ -7,6 +7,7 @@ channel on (z, y, x).
 from __future__ import annotations
 
 import logging
+import math
 import re
 import uuid
 import weakref
@@ -35,8 +36,10 @@ from emsr.volumes.volume import Fetch, StoredVolume, checked_dtype, checked_shap
 # tifffile logs what it finds wrong in a file; we say it once, as an InputError
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_OME_TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
-_CLASSIC_LIMIT_BYTES = 2**32 - 2**25  # leaves room for the page directories
+HOLDS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+"""The dtypes of OME-TIFF."""
+_CLASSIC_LIMIT_BYTES = 2**32 - 2**25  # leaves room for the description
+_PAGE_BYTES, _TILE_BYTES = 512, 16  # a page's directory, and its entries for a tile
 _BUFFER_BYTES = 2**24  # what waits to be compressed
 _UNNAMED_Z = "ZQI"  # axes that tifffile gives to the pages of a plain stack
 
@@ -89,9 +92,8 @@ def _write(
     software: str,
     tile_px: tuple[int, int] | None,
 ) -> None:
-    if dtype.name not in _OME_TYPES:
+    if dtype.name not in HOLDS:
         raise InputError(f"{path}: OME-TIFF cannot hold values of type {dtype.name}")
-    raw_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     segments = chain(segments)  # a bare generator would be closed before its surplus is seen
     with replacing(path) as partial:
         tifffile.imwrite(
@@ -100,7 +102,7 @@ def _write(
             shape=shape,
             dtype=dtype,
             byteorder="<",
-            bigtiff=raw_bytes >= _CLASSIC_LIMIT_BYTES,
+            bigtiff=_file_bytes(shape, dtype, tile_px) >= _CLASSIC_LIMIT_BYTES,
             ome=True,
             photometric="minisblack",
             compression="zlib" if compress else None,
@@ -111,6 +113,13 @@ def _write(
         )
         if next(segments, None) is not None:
             raise ValueError(f"{path}: more grey values than {shape} were given")
+
+
+def _file_bytes(shape: Triple, dtype: np.dtype, tile_px: tuple[int, int] | None) -> int:
+    """The size of the file if nothing is compressed; tiles at the far edges are stored whole."""
+    tiles = tuple(-(-n // t) for n, t in zip(shape[1:], tile_px or shape[1:], strict=True))
+    plane = math.prod(tiles) * math.prod(tile_px or shape[1:]) * dtype.itemsize
+    return shape[0] * (plane + _PAGE_BYTES + math.prod(tiles) * _TILE_BYTES)
 
 
 def _ome_metadata(shape: Triple, dtype: np.dtype, spacing_nm: Spacing) -> dict[str, Any]:

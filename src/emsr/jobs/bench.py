@@ -1,0 +1,224 @@
+"""What one process needs to work on an output, and the tasks it can be given there.
+
+    seen      read a tile's own LR voxels        digest them            say so
+    tile      read them with their halo          upscale them           write the shard
+    coarser   read the level below               average it             write the shard
+
+Every task reads, works and writes, so that ``execute`` can let the three overlap. A task may be
+done again, by anybody: it writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import zarr
+
+from emsr import __version__
+from emsr.errors import InputError
+from emsr.geometry.box import Box, OnDemand, Triple, blocks
+from emsr.geometry.tiles import Tile, tile_shape
+from emsr.jobs.form import Form, in_form
+from emsr.jobs.identity import digest
+from emsr.jobs.ledger import Pen, Seen
+from emsr.jobs.memory import peak_memory
+from emsr.jobs.model import Model, load, refuse_not_numbers
+from emsr.recipe import Upscaling
+from emsr.volumes import omezarr
+from emsr.volumes.pyramid import block_mean
+from emsr.volumes.source import Volume, open_volume
+
+
+class Task(NamedTuple):
+    kind: Literal["seen", "tile", "coarser"]
+    number: int
+    """Of the tile, or of the shard of its level, in raster order."""
+    level: int = 0
+
+
+class Outcome(NamedTuple):
+    task: Task
+    voxels: int
+    clipped: int
+    seen: Seen | None
+    process: str
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run is, in words that another process understands (on a shared file system)."""
+
+    lr: str
+    spacing_nm: tuple[float, float, float] | None
+    level: int
+    model: str
+    device: str
+    precision: str
+    upscaling: Upscaling
+    form: Form
+    threads: int | None
+    """CPU threads of the network; None leaves them as they are."""
+    store: str
+    notes: str
+    token: str
+    untouched: str | None
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One process at work. ``read``, ``work`` and ``write`` may run in three threads at once."""
+
+    work_on: Work
+    volume: Volume
+    model: Model
+
+    def read(self, task: Task) -> np.ndarray:
+        with resumable(self.work_on.store):
+            if task.kind == "coarser":
+                _, below = self._finer(task)
+                return np.asarray(self._level(task.level - 1)[below.slices])
+            if task.kind == "tile":
+                return self.model.read(self.volume, self.plan[task.number])
+            core = self.cores[task.number]
+            values = self.volume.read(core)
+            refuse_not_numbers(self.volume.name, values, core.start[0])
+            return values
+
+    def work(self, task: Task, values: np.ndarray) -> Any:
+        with resumable(self.work_on.store):
+            if task.kind == "coarser":
+                step, _ = self._finer(task)
+                return block_mean(values, step)
+            if task.kind == "tile":
+                return self.model.enlarge(values, self.plan[task.number])
+            return _look(values)
+
+    def write(self, task: Task, result: Any) -> Outcome:
+        with resumable(self.work_on.store):
+            if task.kind == "coarser":
+                omezarr.write_box(self._level(task.level), self._shards(task), result)
+                return _outcome(task)
+            if task.kind == "tile":
+                values, clipped = result
+                self.pen.clipped(task.number, clipped)
+                omezarr.write_box(self._level(0), self.plan[task.number].write, values)
+                return _outcome(task, values.size, clipped)
+            return _outcome(task, seen=result)
+
+    def perform(self, task: Task) -> Outcome:
+        """A whole task, one step after the other."""
+        return self.write(task, self.work(task, self.read(task)))
+
+    def noting(self, notes: Path, token: str) -> Bench:
+        """The bench for the output with this token, and its ledger."""
+        work = replace(self.work_on, notes=str(notes.absolute()), token=token)
+        return Bench(work, self.volume, self.model)
+
+    @cached_property
+    def plan(self) -> OnDemand[Tile]:
+        return self.model.plan(self.volume, self.work_on.upscaling)
+
+    @cached_property
+    def cores(self) -> OnDemand[Box]:
+        """The LR voxels of each tile without its halo."""
+        return blocks(self.volume.shape, self.chunk)
+
+    @cached_property
+    def chunk(self) -> Triple:
+        """LR voxels of a whole tile, and SR voxels of a chunk."""
+        wanted = self.work_on.upscaling.tile_px
+        return tile_shape(self.volume.shape, wanted, self.model.network.multiple)
+
+    @cached_property
+    def pen(self) -> Pen:
+        return Pen(Path(self.work_on.notes), self.work_on.token, self.work_on.untouched)
+
+    @cached_property
+    def _levels(self) -> dict[int, zarr.Array]:
+        return {}
+
+    def _level(self, level: int) -> zarr.Array:
+        if level not in self._levels:
+            self._levels[level] = omezarr.open_level(self.work_on.store, level)
+        return self._levels[level]
+
+    def _shards(self, task: Task) -> Box:
+        return omezarr.shard_boxes(self.work_on.store, task.level)[task.number]
+
+    def _finer(self, task: Task) -> Any:
+        return omezarr.finer(self.work_on.store, task.level, self._shards(task))
+
+
+def open_bench(work: Work, device: str | None = None) -> Bench:
+    """The input, the model and the output anew, as another process finds them."""
+    if work.version != __version__:
+        raise InputError(
+            f"a worker has emsr {__version__}, the run was begun with {work.version}: install the "
+            "same version everywhere"
+        )
+    if work.threads is not None:
+        torch.set_num_threads(work.threads)
+    found = open_volume(work.lr, work.spacing_nm, work.level)
+    loaded = load(work.model, device or work.device, work.precision)
+    return Bench(work, *in_form(found, loaded, work.form))
+
+
+@lru_cache(maxsize=1)
+def _kept(work: Work) -> Bench:
+    return open_bench(work)
+
+
+def perform(work: Work, task: Task) -> Outcome:
+    """A task, in a process that others hand tasks to; the bench is opened once."""
+    return _kept(work).perform(task)
+
+
+def _look(values: np.ndarray) -> Seen:
+    grey = values.astype(np.float64)
+    squares = float(np.square(grey, out=np.empty_like(grey)).sum())
+    return Seen(digest(values), values.size, float(grey.sum()), squares)
+
+
+def _outcome(task: Task, voxels: int = 0, clipped: int = 0, seen: Seen | None = None) -> Outcome:
+    return Outcome(task, voxels, clipped, seen, process_name(), peak_memory())
+
+
+@lru_cache(maxsize=1)
+def process_name() -> str:
+    return f"{socket.gethostname()} {os.getpid()}"
+
+
+@contextmanager
+def resumable(store: str) -> Iterator[None]:
+    """Full disks and memory in one line: what is done stays."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{store} cannot be written: {error.strerror or error}; the tiles that are done stay: "
+            "make space or correct the rights, and run the same again"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise InputError(
+            f"{store}: memory ran out; the tiles that are done stay: free some and run the same "
+            "again, or start anew with smaller tiles (--memory 4GB --overwrite)"
+        ) from error
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in ("out of memory", "can't allocate memory"))

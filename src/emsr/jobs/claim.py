@@ -1,0 +1,189 @@
+"""One run at a time on an output; or several slabs of it, each once.
+
+A folder beside the output holds the locks, and the ledger of its tiles while it is unfinished. The
+locks are the operating system's and die with the process. Some file systems do not carry them from
+one host to another: there the age of the lock's file, which its holder touches, speaks for it.
+
+    lock             held alone by a whole run, or by whoever finishes; shared by slabs
+    slab-2-of-8      held alone by that slab
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from emsr.errors import InputError
+
+SIGN_OF_LIFE_S = 20
+TAKEN_FOR_DEAD_S = 120
+Slab = tuple[int, int]
+"""(2, 8) is the second of eight."""
+
+
+def notes_of(out: Path) -> Path:
+    """The folder beside an output that is being written."""
+    return out.with_name(f".{out.name}.emsr-run")
+
+
+class Claim:
+    """The right to write to an output, or to a slab of it; see ``claimed``."""
+
+    def __init__(self, out: Path, slab: Slab | None) -> None:
+        self.out, self.notes = out, notes_of(out)
+        self._main = self.notes / "lock"
+        self._mark = self.notes / f"slab-{slab[0]}-of-{slab[1]}" if slab else self._main
+        self._files: dict[Path, IO[str]] = {}
+        self.alone = slab is None
+
+    def take(self) -> None:
+        """InputError, naming the holder, where somebody else is at it."""
+        try:
+            for path in dict.fromkeys((self._mark, self._main)):
+                if not self._lock(path, alone=path == self._mark):
+                    raise self._busy(path)
+            self._refuse_far()
+            _sign(self._files[self._mark])
+        except OSError as error:
+            self._close()
+            raise InputError(f"{self.out} cannot be written: {error.strerror or error}") from error
+        except InputError:
+            self._close()
+            raise
+
+    def share(self) -> None:
+        """A slab leaves its share of the output, so that the last one to end finds all gone."""
+        if not self.alone:
+            self._files.pop(self._main).close()
+
+    def take_all(self) -> bool:
+        """Whether this process has the output to itself, or now got it."""
+        self.alone = self.alone or self._lock(self._main, alone=True)
+        return self.alone
+
+    def clear(self) -> None:
+        """What was noted of another output is worth nothing."""
+        for ledger in self.notes.glob("*.jsonl"):
+            ledger.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Nothing beside the output is needed any more."""
+        if self.alone:
+            shutil.rmtree(self.notes, ignore_errors=True)
+
+    def release(self) -> None:
+        for path in self._files:
+            if self.alone or path == self._mark:
+                path.unlink(missing_ok=True)
+        self._close()
+        with suppress(OSError):
+            self.notes.rmdir()  # stays where there is a ledger in it
+
+    def sign(self) -> None:
+        with suppress(OSError):
+            os.utime(self._mark)
+
+    def _lock(self, path: Path, alone: bool) -> bool:
+        while True:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = path.open("a+")
+            except FileNotFoundError:  # whoever finished removed the folder just now
+                continue
+            try:
+                fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                return False
+            except OSError:
+                pass  # a file system without locks: signs of life have to do
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                self._files[path] = file
+                return True
+            file.close()  # its holder removed it while we waited: it locks nothing
+
+    def _busy(self, path: Path) -> InputError:
+        marks = [path, *sorted(self.notes.glob("slab-*"))]
+        found = next((said for mark in marks if (said := _read(mark))), None)
+        return InputError(
+            f"{self.out} is being written by {_who(found)}: wait until it ends, or choose "
+            "another --out"
+        )
+
+    def _refuse_far(self) -> None:
+        """Where a process on another host, whose lock may not be seen here, was alive just now."""
+        slabs = self.notes.glob("slab-*") if self.alone else ()
+        for path in {self._main, self._mark, *slabs}:
+            found = _read(path)
+            if not found or found["host"] == socket.gethostname():
+                continue
+            silent = _now(self.notes) - path.stat().st_mtime
+            if silent < TAKEN_FOR_DEAD_S:
+                raise InputError(
+                    f"{self.out} is being written by {_who(found)}, alive {max(0, silent):.0f} s "
+                    f"ago: wait until it ends; if it was killed, run again in {TAKEN_FOR_DEAD_S} "
+                    f"s, or now after removing {path}"
+                )
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+
+@contextmanager
+def claimed(out: Path, slab: Slab | None) -> Iterator[Claim]:
+    """Holds the output, or its slab, until the end of the block. InputError where others do."""
+    claim, ended = Claim(out, slab), threading.Event()
+    claim.take()
+
+    def live() -> None:
+        while not ended.wait(SIGN_OF_LIFE_S):
+            claim.sign()
+
+    threading.Thread(target=live, daemon=True).start()
+    try:
+        yield claim
+    finally:
+        ended.set()
+        claim.release()
+
+
+def _sign(file: IO[str]) -> None:
+    since = datetime.now().astimezone().isoformat(timespec="seconds")
+    file.truncate(0)
+    file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+    file.flush()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text())
+        return {key: found[key] for key in ("pid", "host", "since")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _who(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "another process"
+    return f"process {found['pid']} on {found['host']} since {found['since']}"
+
+
+def _now(folder: Path) -> float:
+    """The clock of the file system, which may not be this host's."""
+    clock = folder / f"clock-{socket.gethostname()}-{os.getpid()}"
+    clock.touch()
+    try:
+        return clock.stat().st_mtime
+    finally:
+        clock.unlink(missing_ok=True)

@@ -1,0 +1,104 @@
+"""What is known of the tiles of an unfinished output: what their input is, how much was clipped.
+
+JSON lines in a folder beside the output, which goes when the output is finished. Every process
+appends to a file of its own, so nothing needs a lock; a line that a kill cut short is passed over.
+A tile counts as written when its shard exists and its clipped voxels are known: that line is
+written first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emsr.errors import InputError
+from emsr.jobs.identity import DIGEST_BYTES
+
+UNKNOWN = -1
+
+
+class Seen(NamedTuple):
+    """The input of one tile: a digest of its grey values, and their moments."""
+
+    digest: bytes
+    voxels: int
+    total: float
+    squares: float
+
+
+class Pen:
+    """Appends lines about the tiles of the output whose store has this ``token``."""
+
+    def __init__(self, folder: Path, token: str, untouched: str | None) -> None:
+        self._path = folder / f"{token}-{uuid.uuid4().hex}.jsonl"
+        self._untouched = untouched
+
+    def seen(self, tile: int, seen: Seen) -> None:
+        line = [seen.digest.hex(), seen.voxels, seen.total, seen.squares]
+        self._write({"tile": tile, "seen": line, "untouched": self._untouched})
+
+    def clipped(self, tile: int, voxels: int) -> None:
+        self._write({"tile": tile, "clipped": voxels})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Ledger:
+    """All that is known of ``tiles`` tiles; arrays, as there may be millions."""
+
+    def __init__(self, tiles: int) -> None:
+        self.digests = np.zeros((tiles, DIGEST_BYTES), np.uint8)
+        self.seen = np.zeros(tiles, bool)
+        self.current = np.zeros(tiles, bool)
+        """Seen in the input as it lies there now."""
+        self.clipped = np.full(tiles, UNKNOWN, np.int64)
+        self.moments = np.zeros(3)
+
+    def read(self, folder: Path, token: str, untouched: str | None) -> None:
+        """Take in what processes have noted; ``untouched`` is the input's now."""
+        for path in sorted(folder.glob(f"{token}-*.jsonl")):
+            for line in _lines(path):
+                tile = line["tile"]
+                if "clipped" in line:
+                    self.clipped[tile] = line["clipped"]
+                    continue
+                digest, *moments = line["seen"]
+                same = untouched is not None and line["untouched"] == untouched
+                self.note(tile, Seen(bytes.fromhex(digest), *moments), "the input", same)
+
+    def note(self, tile: int, seen: Seen, name: str, current: bool = True) -> None:
+        """InputError where the tile's input was another one before."""
+        digest = np.frombuffer(seen.digest, np.uint8)
+        if self.seen[tile] and not np.array_equal(self.digests[tile], digest):
+            raise InputError(
+                f"{name} has changed since this output was begun: bring the old input back, "
+                "choose another --out, or start anew with --overwrite"
+            )
+        if not self.seen[tile]:
+            self.moments += seen[1:]
+        self.digests[tile], self.seen[tile] = digest, True
+        self.current[tile] |= current
+
+    @property
+    def mean_and_spread(self) -> tuple[float, float]:
+        """Of the grey values seen so far."""
+        count, total, squares = self.moments
+        mean = total / max(1, count)
+        return mean, math.sqrt(max(0.0, squares / max(1, count) - mean**2))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open() as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
