@@ -278,8 +278,30 @@ def test_networks_by_name():
         build("nope", 3, {})
     with pytest.raises(InputError, match="featurez"):
         build("emsr", 3, {"featurez": 3})
-    with pytest.raises(InputError, match="features, blocks"):
-        build("emsr-lean", 3, {"blocks": 0})
     for name in NETWORKS:
         network = build(name, 2, {})
-        assert {network.scale, network.multiple, network.halo, network.receptive_radius}
+        assert (network.scale, network.slices, network.multiple >= 1) == (2, 1, True)
+        if network.halo is None:
+            assert network.receptive_radius is None
+        else:
+            assert 0 <= network.halo <= network.receptive_radius
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("emsr-lean", {"blocks": 0}, "features, blocks"),
+        ("emsr-lean", {"features": 2.5}, "features is 2.5, expected a whole number"),
+        ("emsr-tiny", {"heads": 2.0}, "heads is 2.0"),
+        ("emsr", {"halo": 7.5}, "halo is 7.5"),
+        ("emsr", {"blocks": True}, "blocks is True, expected a whole number"),
+        ("emsr", {"input_skip": "false"}, "expected true or false"),
+        ("emsr", {"window": 100_000}, "at most 1024"),
+        ("emsr", {"scale": 3}, "no option 'scale'"),
+        ("unet", {"levels": 12}, "levels"),
+        ("bicubic", {"features": 3}, "it has none"),
+    ],
+)
+def test_options_that_cannot_be(name, options, said):
+    with pytest.raises(InputError, match=said):
+        build(name, 3, options)

@@ -12,7 +12,7 @@ from emsr.recipe import TRAINING, Degradation, Recipe, Training, make_recipe, re
 
 def test_an_empty_file_is_the_default(tmp_path):
     (tmp_path / "r.toml").write_text("")
-    assert make_recipe(tmp_path / "r.toml") == Recipe()
+    assert make_recipe(tmp_path / "r.toml") == recipe_from({})
 
 
 def test_a_file_changes_what_it_names(tmp_path):
@@ -38,7 +38,7 @@ def test_a_network_brings_its_training_and_the_user_has_the_last_word(tmp_path):
 
 
 def test_emsr_is_trained_with_an_input_skip_and_the_user_has_the_last_word(tmp_path):
-    assert Recipe().network_options == recipe_from({}).network_options == {"input_skip": True}
+    assert recipe_from({}).network_options == {"input_skip": True}
     assert make_recipe(network="bicubic").network_options == {}
     (tmp_path / "r.toml").write_text("[network_options]\ninput_skip = false\nslices = 3\n")
     options = make_recipe(tmp_path / "r.toml").network_options
@@ -49,7 +49,7 @@ def test_the_documented_recipe_is_the_default():
     text = (Path(__file__).parents[1] / "docs" / "recipe.md").read_text()
     table = tomllib.loads(text.split("```toml")[1].split("```")[0])
     documented = recipe_from(table)
-    assert documented == Recipe()
+    assert documented == recipe_from({})
     assert {f.name for f in fields(Training)} == set(table["training"])
     assert {f.name for f in fields(Degradation)} == set(table["degradation"])
 
@@ -61,6 +61,10 @@ def test_the_documented_recipe_is_the_default():
         ("[training]\nsteps = 0", "training.steps: found 0"),
         ("[training]\nloss = 'l3'", "'l3'"),
         ("speed = 3", "speed"),
+        ('[training]\nsteps = "3"', "training.steps"),
+        ("[training]\nbatch = true", "training.batch"),
+        ("[training]\npatch_px = 8.0", "training.patch_px"),
+        ("[training]\nsecond_view = 1", "training.second_view"),
         ("network_options = 3", "network_options"),
         ("training = 3", "training"),
         ("[training", "not valid TOML"),

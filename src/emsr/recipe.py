@@ -6,6 +6,7 @@ here. A recipe can be read from a TOML file in which every table and key is opti
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -101,7 +102,7 @@ class Recipe:
     __pydantic_config__ = _STRICT
 
     network: str = "emsr"
-    network_options: dict[str, Any] = field(default_factory=lambda: dict(OPTIONS["emsr"]))
+    network_options: dict[str, Any] = field(default_factory=dict)
     seed: Annotated[int, Ge(0)] = 0
     scale: Annotated[int, Ge(1), Le(8)] | None = None
     """HR pixels along one LR pixel; None: what the scans say, and ``SYNTHETIC_SCALE`` where there
@@ -136,9 +137,7 @@ class Demo:
     """HR voxels (z, y, x) of the training field."""
     test_shape: tuple[int, int, int] = (4, 384, 384)
     recipe: Recipe = field(
-        default_factory=lambda: Recipe(
-            network="emsr-tiny", network_options={}, training=TRAINING["emsr-tiny"]
-        )
+        default_factory=lambda: Recipe(network="emsr-tiny", training=TRAINING["emsr-tiny"])
     )
 
 
@@ -170,7 +169,9 @@ def recipe_from(table: dict[str, Any]) -> Recipe:
     }
     filled = {key: _filled(default, table.get(key, {})) for key, default in defaults.items()}
     try:
-        return TypeAdapter(Recipe).validate_python({**table, **filled})
+        # As JSON, because there strict still takes a list for a tuple, but no "3" for a number.
+        text = json.dumps({**table, **filled}, default=str)
+        return TypeAdapter(Recipe).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -1,8 +1,8 @@
 """``emsr-lean``: EMSR's task at a ninth of its compute.
 
-What is left of EMSR are its residual blocks, at LR resolution, and adjacent slices as input. What is
-gone: attention of both kinds, and the convolutions behind the last non-linearity, which compose into
-one. docs/network.md tells what was tried on the way, and what each was worth.
+What is left of EMSR are its residual blocks, at LR resolution, and adjacent slices as input. What
+is gone: attention of both kinds, and the convolutions behind the last non-linearity, which compose
+into one. docs/network.md tells what was tried on the way, and what each was worth.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -45,11 +46,36 @@ NETWORKS: dict[str, Callable[..., Any]] = {
 }
 
 
+LARGEST_OPTION = 1024
+"""No network needs more features, blocks or halo; a damaged model file may ask for them."""
+
+
 def build(name: str, scale: int, options: dict[str, Any]) -> Any:
-    """The network called ``name``, with random weights from torch's current seed."""
+    """The network called ``name``, with random weights from torch's current seed. InputError for a
+    name, a scale or options that it cannot have."""
     if name not in NETWORKS:
         raise InputError(f"no network is called {name!r}: choose one of {', '.join(NETWORKS)}")
-    try:
-        return NETWORKS[name](scale, **options)
-    except TypeError as error:
-        raise InputError(f"network {name!r} does not take these options: {error}") from None
+    maker = NETWORKS[name]
+    _check_options(name, options, maker)
+    return maker(scale, **options)
+
+
+def _check_options(name: str, options: dict[str, Any], maker: Callable[..., Any]) -> None:
+    """Options come from recipes and from model files: every name and type is checked."""
+    taken = {
+        key: parameter.default
+        for key, parameter in signature(maker).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    for key, found in options.items():
+        if key not in taken:
+            known = ", ".join(taken) or "none"
+            raise InputError(f"network {name!r} has no option {key!r}: it has {known}")
+        # A bool is an int to Python, and True is no number of features.
+        if type(found) is not type(taken[key]):
+            wanted = "true or false" if isinstance(taken[key], bool) else "a whole number"
+            raise InputError(f"network {name!r}: {key} is {found!r}, expected {wanted}")
+        if isinstance(found, int) and not isinstance(found, bool) and found > LARGEST_OPTION:
+            raise InputError(
+                f"network {name!r}: {key} is {found}, expected at most {LARGEST_OPTION}"
+            )

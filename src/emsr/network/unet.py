@@ -20,6 +20,10 @@ from emsr.network.frame import (
 from emsr.network.reach import Conv, Step, Window, radius
 
 
+MOST_LEVELS = 5
+"""Each doubles the features, and the side that patches and tiles must be a multiple of."""
+
+
 class UNet(nn.Module):
     """``(b, slices, y, x)`` LR in network units -> ``(b, 1, scale*y, scale*x)`` SR of the middle
     slice: residual blocks on ``levels`` + 1 grids, each half as fine and twice as wide as the one
@@ -42,8 +46,10 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         check_scale_and_slices(scale, slices)
-        if min(features, levels, blocks) < 1 or halo < 0:
-            raise InputError("features, levels, blocks: at least 1 each; halo: from 0")
+        if min(features, levels, blocks) < 1 or levels > MOST_LEVELS or halo < 0:
+            raise InputError(
+                f"features, levels (to {MOST_LEVELS}), blocks: at least 1 each; halo: from 0"
+            )
         self.scale, self.slices, self.multiple = scale, slices, 2**levels
         widths = [features * 2**level for level in range(levels + 1)]
         finer = list(pairwise(widths))
