@@ -89,6 +89,7 @@ def prepared(work: Path) -> Path:
             simulate(folder / part, PRESET, shape, SCALE, seed, overwrite=True)
             clean = noise_free(PRESET, shape, seed)
             np.save(folder / part / "clean.npy", clean)
+        (folder / "test/reference.tif").unlink(missing_ok=True)
         (folder / "test/reference.tif").symlink_to("truth.tif")
         rng = np.random.default_rng(0)
         clean = np.load(folder / "learn/clean.npy")
@@ -133,7 +134,7 @@ def print_table(curves: dict[str, np.ndarray]) -> None:
 
 
 def draw(curves: dict[str, np.ndarray], path: Path) -> None:
-    """Gain over bicubic by noise level, edges and background side by side."""
+    """PSNR from EMSR's mean by noise level, edges and background side by side."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -80,6 +80,7 @@ def _few(folder: Path, whole_: Path) -> None:
     scans_ = {part: folder / f"{part}.tif" for part in ("lr", "hr")}
     for part, path in scans_.items():
         _copy(path, whole_ / f"learn/{part}.tif", read(whole_ / f"learn/{part}.tif")[:FEW_SLICES])
+    (folder / "test").unlink(missing_ok=True)
     (folder / "test").symlink_to((whole_ / "test").absolute())
     _pairs(folder, "real", **scans_)
 
@@ -90,6 +91,7 @@ def _quiet(folder: Path, whole_: Path) -> None:
         (folder / part).mkdir(exist_ok=True)
         clean = gaussian_noise(noise_free("white-matter", shape, seed), QUIET_GREY, rng)
         _copy(folder / part / "lr.tif", whole_ / part / "lr.tif", clean)
+    (folder / "test/reference.tif").unlink(missing_ok=True)
     (folder / "test/reference.tif").symlink_to((whole_ / "test/truth.tif").absolute())
     _pairs(folder, "real", hr=whole_ / "learn/hr.tif", lr=folder / "learn/lr.tif")
 

@@ -3,10 +3,11 @@
     python benchmarks/networks.py --work DIR [--seconds 120] [--field white-matter] [--seeds 3]
 
 Every network trains on the same pairs by the same loop, for as many steps as fit into ``--seconds``
-of one thread (its step is timed first, with nothing else running, so a busy machine changes nothing
-but the wall-clock). Costs are medians of alternating runs on 256 x 256 LR pixels. A stopped run
-goes on: results lie in ``--work``. ``--samples-of emsr`` gives each network as many training
-patches as that one had instead.
+of one thread (its step is timed first, the least of ten, so that how busy the machine is later
+changes the wall-clock only). Upscaling costs are medians of alternating runs on 256 x 256 LR pixels
+in bf16. A stopped run goes on: results lie in ``--work``, which is to be removed when the code of a
+network or of training changes. ``--samples-of emsr`` gives each network as many training patches as
+that one had instead.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from fields import NAMES, made, read
 
 from emsr.network.named import build
 
-# Batches and rates that served each network on the choice field (docs/log.md).
+# Rates from 5e-4 to 2e-3 differed by 0.01 dB for SwinIR-light on the choice field (150 steps);
+# those of emsr-lean and emsr-tiny were found there, the others' were not sought further.
 RATES: dict[str, dict[str, Any]] = {
     "emsr": {"learning_rate": 1e-3, "batch": 2},
     "emsr-lean": {"learning_rate": 2e-3, "batch": 4},
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--samples-of", choices=RATES)
     parser.add_argument("--options", type=json.loads, default={}, help="of each network, as JSON")
+    parser.add_argument("--training", type=json.loads, default={}, help="recipe keys, as JSON")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
@@ -67,7 +70,7 @@ def main() -> None:
                 field,
                 name,
                 OPTIONS.get(name, {}) | arguments.options,
-                {**COMMON, **RATES[name], "steps": steps[name]},
+                {**COMMON, **RATES[name], "steps": steps[name], **arguments.training},
                 seed,
             )
             for name in names

@@ -1,11 +1,11 @@
 """How soon each network passes bicubic on a field it never trains on.
 
-    python benchmarks/starting.py --work DIR [--most 200] [--jobs 2] [--network emsr ...]
+    python benchmarks/starting.py --work DIR [--most 60] [--jobs 2] [--network emsr ...]
 
 White-matter phantom pairs; every tenth step the running mean of the weights is scored against the
-noisy HR of the held-out rows. Seconds are steps times the time of a step on one thread, so that a
-busy machine changes nothing. ``drawn`` leaves the last layer of a network with input skip at random
-weights, where ours start at zero. A result of ``-`` did not pass within ``--most`` steps.
+noisy HR of the held-out rows. Seconds are steps times the time of a step on one thread. ``drawn``
+leaves the last layer of a network with input skip at random weights, where ours start at zero. A
+result of ``-`` did not pass within ``--most`` steps.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--network", choices=NETWORKS, action="append")
-    parser.add_argument("--most", type=int, default=100)
+    parser.add_argument("--most", type=int, default=60)
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -12,12 +12,12 @@ from test_network import published_weights
 import emsr
 from emsr.errors import InputError
 from emsr.jobs.convert import convert
-from emsr.network.published import published_to_emsr
+from emsr.network.published import published_name, published_to_emsr
 
 
 def checkpoint(path, scale=3, change=lambda state: None):
     state = published_weights(emsr.EMSR(scale))
-    change(state)
+    state = change(state) or state
     torch.save({"model_state_dict": state, "epoch": 3}, path)
     return path
 
@@ -70,21 +70,80 @@ def shorten(state):
     state["conv_1.weight"] = state["conv_1.weight"][:3]
 
 
+def lost(name):
+    return lambda state: {key: tensor for key, tensor in state.items() if key != name}
+
+
+def changed(name, change):
+    """Puts ``change`` of a weight in its place."""
+    return lambda state: state.update({name: change(state[name])})
+
+
+def filled(name, value):
+    return changed(name, lambda weight: torch.full_like(weight, value))
+
+
+UP, ATTENTION = "upsample_shuffle.0.weight", "BasicBlocks.2.att.attn.proj.weight"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda state: state.pop("conv_4.weight"), r"missing \['last.weight'\]"),
-        (lambda state: state.update(extra=torch.zeros(1)), r"unexpected \['extra'\]"),
-        (shorten, r"head.weight has shape \(3, 1, 3, 3\), the network expects \(64, 1, 3, 3\)"),
-        (lambda state: state.pop("upsample_shuffle.0.weight"), "upsample_shuffle"),
-        (lambda state: state.update({"upsample_shuffle.0.weight": torch.zeros(130, 64, 3, 3)}), "130"),
+        (lost("conv_4.weight"), "missing conv_4.weight, unexpected none"),
+        (lost(ATTENTION), f"missing {ATTENTION},"),
+        (lambda state: state.update(extra=torch.zeros(1)), "unexpected extra:"),
+        (shorten, r"conv_1.weight has shape \(3, 1, 3, 3\), the network expects \(64, 1, 3, 3\)"),
+        (changed(ATTENTION, lambda w: w[:, :0]), rf"{ATTENTION} has shape \(64, 0\)"),
+        (lost(UP), f"{UP} is missing"),
+        (changed(UP, lambda w: torch.zeros(130, 64, 3, 3)), "130"),
+        (changed(UP, lambda w: w[:, :0]), r"\(576, 0, 3, 3\)"),
+        (changed(UP, lambda w: w[:0]), r"\(0, 64, 3, 3\)"),
+        (changed(UP, lambda w: w[0]), r"\(64, 3, 3\)"),
+        (changed(UP, lambda w: torch.zeros(64 * 81, 64, 1, 1)), "a scale s from 1 to 8"),
+        (lambda state: state.update({3: torch.zeros(1)}), "has the key 3"),
+        (changed(UP, torch.Tensor.to_sparse), f"{UP} is a sparse_coo float32 tensor"),
+        (changed("conv_1.weight", lambda w: w.to(torch.complex64)), "conv_1.weight is a strided complex64"),
+        (changed("conv_1.weight", torch.Tensor.int), "conv_1.weight is a strided int32"),
+        (filled(ATTENTION, torch.nan), f"{ATTENTION} holds values that are no finite"),
+        (filled("conv_4.weight", torch.inf), "conv_4.weight holds"),
+        (changed("conv_4.weight", lambda w: torch.full(w.shape, 1e300, dtype=torch.float64)), "conv_4.weight holds"),
+        (lambda state: state.update({"head.weight": state["conv_1.weight"]}), "conv_1.weight and head.weight are two names"),
+        (lambda state: {f"module.{k}": v for k, v in state.items() if k != "conv_4.weight"}, "missing conv_4.weight,"),
+        (lambda state: state.update({"module.conv_4.weight": state.pop("conv_4.weight")}), "unexpected module.conv_4.weight"),
+        (lambda state: {"epoch": torch.zeros(1)}, "not the published network"),
     ],
 )  # fmt: skip
 def test_weights_that_do_not_fit(tmp_path, change, said):
     path = checkpoint(tmp_path / "c.pt", change=change)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=said) as caught:
         convert(path, tmp_path / "m.safetensors")
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_weights_saved_under_data_parallel_are_the_same(tmp_path):
+    def parallel(state):
+        return {f"module.{name}": tensor for name, tensor in state.items()}
+
+    plain, wrapped = tmp_path / "plain.safetensors", tmp_path / "wrapped.safetensors"
+    convert(checkpoint(tmp_path / "c.pt"), plain)
+    convert(checkpoint(tmp_path / "c.pt", change=parallel), wrapped)
+    assert plain.read_bytes() == wrapped.read_bytes()
+
+
+def test_what_the_network_never_uses_may_be_anything(tmp_path):
+    change = filled("conv_2.weight", torch.nan)
+    assert convert(checkpoint(tmp_path / "c.pt", change=change), tmp_path / "m.safetensors")
+
+
+def test_published_names_and_ours_are_one_to_one():
+    state = published_weights(emsr.EMSR(2))
+    used = {published_name(ours) for ours in published_to_emsr(state)}
+    assert used < set(state) and len(used) == len(emsr.EMSR(2).state_dict())
+    assert (
+        published_to_emsr({name: state[name] for name in used}).keys()
+        == emsr.EMSR(2).state_dict().keys()
+    )
 
 
 def test_files_that_are_no_checkpoints(tmp_path):

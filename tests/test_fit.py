@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emsr.errors import InputError
-from emsr.network.checkpoint import Header, load_model, save_model, save_tensors
+from emsr.network.checkpoint import Header, load_model, load_tensors, save_model, save_tensors
 from emsr.network.fit import fit, learning_rate, load_state, start
 from emsr.network.losses import two_view_loss
 from emsr.network.named import build
@@ -67,6 +67,48 @@ def test_a_stopped_and_resumed_run_ends_at_the_same_weights(tmp_path, stopped):
     assert same(whole.best, resumed.best)
     strip = [{**line, "seconds": 0} for line in whole.history]
     assert strip == [{**line, "seconds": 0} for line in resumed.history]
+
+
+def saved(folder):
+    folder.mkdir()
+    train(begin(), folder)
+    return load_tensors(folder / "state.safetensors", "emsr-state", "training state")
+
+
+def misshapen(key):
+    def change(tensors, _value):
+        tensors[key] = torch.zeros(3, 3)
+
+    return change
+
+
+FOREIGN_STATES = {
+    "weights": (misshapen("network/last.weight"), "another network"),
+    "running mean": (misshapen("mean/module.last.weight"), "another network"),
+    "best weights": (misshapen("best/last.weight"), "another network"),
+    "a moment": (misshapen("optimiser/0/exp_avg"), "another network"),
+    "half an optimiser": (lambda tensors, _: tensors.pop("optimiser/0/exp_avg_sq"), "another network"),
+    "moments of nothing": (misshapen("optimiser/x/exp_avg"), "another network"),
+    "one weight more": (misshapen("network/extra"), "another network"),
+    "no step": (lambda _, value: value.pop("step"), "damaged"),
+    "a step in words": (lambda _, value: value.update(step="3"), "damaged"),
+    "what no run has": (lambda _, value: value.update(network=3), "damaged"),
+}  # fmt: skip
+
+
+def test_training_states_that_do_not_fit(tmp_path):
+    tensors, value = saved(tmp_path / "run")
+    path = tmp_path / "run" / "state.safetensors"
+    for case, (change, said) in FOREIGN_STATES.items():
+        changed = dict(tensors), dict(value)
+        change(*changed)
+        save_tensors(path, changed[0], "emsr-state", changed[1])
+        run = begin()
+        before = weights(run)
+        with pytest.raises(InputError, match=f"its training state is (of )?{said}"):
+            load_state(run, path.parent)
+            pytest.fail(case)
+        assert same(weights(run), before) and run.step == 0, case
 
 
 def test_the_seed_decides(tmp_path):
@@ -172,5 +214,5 @@ def test_files_that_are_not_models(tmp_path):
     with pytest.raises(InputError, match=r"reconstruct.weight.*\(16, 4, 3, 3\).*\(36, 4, 3, 3\)"):
         load_model(path)
     save_model(path, network, header(network_options={**TINY, "residuals": 2}))
-    with pytest.raises(InputError, match=r"missing \['blocks.0.stage1.1"):
+    with pytest.raises(InputError, match=r"missing blocks.0.stage1.1"):
         load_model(path)

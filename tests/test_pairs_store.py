@@ -179,6 +179,26 @@ def test_a_copy_that_was_cut_short_is_said(tmp_path: Path, lost: str) -> None:
         open_pairs(path)
 
 
+@pytest.mark.parametrize(
+    "owners",
+    [[0, 0, 1, 2], [-1, 0, 0, 1], [0, 1, 0, 1], [1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 1.5, 1]],
+)  # fmt: skip
+def test_lr_slices_of_no_hr_slice_are_damage(tmp_path: Path, owners: list[float]) -> None:
+    path = _write(tmp_path / "pairs.zarr")
+    group = zarr.open_group(path, mode="r+")
+    group.create_array("hr_slice", data=np.array(owners), overwrite=True)
+    with pytest.raises(InputError, match="damaged: hr_slice does not name each of the 2"):
+        open_pairs(path)
+
+
+@pytest.mark.parametrize("name", ["lr", "hr"])
+def test_arrays_that_are_no_stacks_are_damage(tmp_path: Path, name: str) -> None:
+    path = _write(tmp_path / "pairs.zarr")
+    zarr.open_group(path, mode="r+").create_array(name, data=HR[0], overwrite=True)
+    with pytest.raises(InputError, match="are no stacks"):
+        open_pairs(path)
+
+
 def test_slices_that_are_all_zero_are_no_damage(tmp_path: Path) -> None:
     dark = ((np.zeros_like(HR[0]), [np.zeros_like(LR[0])] * 2) for _ in range(HR_SHAPE[0]))
     write_pairs(tmp_path / "p.zarr", FACTS, dark, LR_SHAPE, np.dtype("f4"), HR_SHAPE)

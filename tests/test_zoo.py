@@ -194,7 +194,7 @@ def test_natural_knows_photographs():
         ("plksr-tiny", {"kernel": 4}, "kernel.*odd"),
         ("swinir", {"features": 10}, "multiple of heads"),
         ("swinir-light", {"window": 1}, "window"),
-        ("natural", {"features": 3}, "does not take"),
+        ("natural", {"features": 3}, "no option"),
     ],
 )
 def test_options_that_cannot_be(name, options, said):

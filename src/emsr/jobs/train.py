@@ -120,22 +120,32 @@ def _refuse_other(folder: Path, found: dict[str, Any], asked: dict[str, Any]) ->
     """InputError where the run found in ``folder`` is not the one asked for: what differs."""
     if found["pairs"] != asked["pairs"]:
         raise InputError(f"{folder} is a run on other pairs: give those, or another --out")
-    there, here = (
-        {**one["recipe"], **one["recipe"]["training"], "training": None} for one in (found, asked)
-    )
+    there, here = (_decisive(one["recipe"]) for one in (found, asked))
     for key, value in here.items():
-        if there.get(key) != value:
+        if there[key] != value:
             raise InputError(
-                f"{folder} is a run with {key} {there.get(key)}, {value} is asked for: --resume "
+                f"{folder} is a run with {key} {there[key]}, {value} is asked for: --resume "
                 "takes the recipe that the run began with, or choose another --out"
             )
 
 
-def _remembered(note: Path) -> Any:
+def _decisive(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What of a recipe decides a training, in one table. A run that began before a key was known
+    has that key's default."""
+    defaults = json.loads(json.dumps(asdict(Recipe())))
+    table = {**defaults, **recipe, **defaults["training"], **recipe["training"]}
+    return {key: value for key, value in table.items() if key not in ("training", "upscaling")}
+
+
+def _remembered(note: Path) -> dict[str, Any]:
     try:
-        return json.loads(note.read_text())
-    except ValueError:
-        raise InputError(f"{note} is damaged: start again with --overwrite") from None
+        found = json.loads(note.read_text())
+    except (ValueError, RecursionError):
+        found = None
+    recipe = found.get("recipe") if isinstance(found, dict) and "pairs" in found else None
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("training"), dict):
+        raise InputError(f"{note} is damaged: start again with --overwrite")
+    return {"pairs": found["pairs"], "recipe": recipe}
 
 
 def _report(summary: dict[str, Any], folder: Path) -> dict[str, Any]:

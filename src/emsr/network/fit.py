@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -187,11 +187,17 @@ def save_state(run: Run, folder: Path) -> None:
     save_tensors(folder / "state.safetensors", dict(_tensors(run)), "emsr-state", value)
 
 
+_COUNTED = {"step": int, "best_step": int, "best_psnr": float, "seconds": float, "history": list}
+"""What a training state holds beside its tensors."""
+
+
 def load_state(run: Run, folder: Path) -> None:
-    """Put ``run`` where ``save_state`` left it."""
+    """Put a ``run`` that was just started where ``save_state`` left it. InputError, and the run as
+    it was, where that state is damaged or of another network."""
     tensors, value = load_tensors(folder / "state.safetensors", "emsr-state", "training state")
-    wanted = dict(_tensors(run)).keys() | {k for k in tensors if k.startswith("optimiser/")}
-    if tensors.keys() != wanted:
+    if {name: type(found) for name, found in value.items()} != _COUNTED:
+        raise InputError(f"{folder}: its training state is damaged; start again with --overwrite")
+    if {name: tensor.shape for name, tensor in tensors.items()} != _shapes(run, tensors):
         raise InputError(f"{folder}: its training state is of another network; use another --out")
     parts = {
         part: {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(part + "/")}
@@ -203,6 +209,18 @@ def load_state(run: Run, folder: Path) -> None:
     _load_optimiser(run.optimiser, parts["optimiser"])
     for name, found in value.items():
         setattr(run, name, found)
+
+
+def _shapes(run: Run, tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """The shapes of the state of ``run``, whose optimiser has not stepped yet: it has moments of
+    the parameters that ``tensors`` counts steps of (those that got a gradient)."""
+    shapes = {name: value.shape for name, value in _tensors(run)}
+    for index, parameter in enumerate(run.network.parameters()):
+        if f"optimiser/{index}/step" in tensors:
+            shapes[f"optimiser/{index}/step"] = torch.Size()
+            for moment in ("exp_avg", "exp_avg_sq"):
+                shapes[f"optimiser/{index}/{moment}"] = parameter.shape
+    return shapes
 
 
 def _tensors(run: Run) -> Iterator[tuple[str, Tensor]]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from emsr.errors import InputError
+
 # Never reach the published network's output: 40,960 parameters at its default size.
 _UNUSED = re.compile(
     r"conv_2\.weight|conv_before_upsample\..*"
@@ -34,15 +36,30 @@ _IN_BLOCK = {
     "att.mlp.net.3": "self_attention.mlp.2",
 }
 _BLOCK = re.compile(r"BasicBlocks\.(\d+)\.(" + "|".join(map(re.escape, _IN_BLOCK)) + r")\.(.+)")
+_OUR_WHOLE = {ours: theirs for theirs, ours in _WHOLE.items()}
+_OUR_IN_BLOCK = {ours: theirs for theirs, ours in _IN_BLOCK.items()}
+_OUR_BLOCK = re.compile(r"blocks\.(\d+)\.(" + "|".join(map(re.escape, _OUR_IN_BLOCK)) + r")\.(.+)")
 
 
 def published_to_emsr(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The published code's parameters under our names; those its output never uses are dropped.
 
     Names that are not the published code's are kept as they are, so that loading them into
-    ``EMSR`` says which they are.
+    ``EMSR`` says which they are. InputError where two names are of one parameter.
     """
-    return {_ours(name): value for name, value in state_dict.items() if not _UNUSED.fullmatch(name)}
+    used = [name for name in state_dict if not _UNUSED.fullmatch(name)]
+    origin: dict[str, str] = {}
+    for name in used:
+        if (first := origin.setdefault(_ours(name), name)) != name:
+            raise InputError(f"{first} and {name} are two names of one weight: remove one of them")
+    return {_ours(name): state_dict[name] for name in used}
+
+
+def published_name(name: str) -> str:
+    """What the published code calls the parameter that we call ``name``."""
+    if match := _OUR_BLOCK.fullmatch(name):
+        return f"BasicBlocks.{match[1]}.{_OUR_IN_BLOCK[match[2]]}.{match[3]}"
+    return _OUR_WHOLE.get(name, name)
 
 
 def _ours(name: str) -> str:

@@ -19,7 +19,6 @@ from emsr.network.frame import (
 )
 from emsr.network.reach import Conv, Step, Window, radius
 
-
 MOST_LEVELS = 5
 """Each doubles the features, and the side that patches and tiles must be a multiple of."""
 

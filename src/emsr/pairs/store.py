@@ -172,7 +172,13 @@ def _fields(facts: Facts) -> dict[str, Any]:
 
 
 def _check_complete(path: str | Path, pairs: Pairs, found: int) -> None:
-    """InputError where shapes do not agree, or not all chunks are there (a copy cut short)."""
+    """InputError where shapes do not agree, not all chunks are there (a copy cut short), or LR
+    slices do not belong to the HR slices in their order."""
+    if (pairs.lr.ndim, pairs.hr.ndim) != (3, 3):
+        raise InputError(
+            f"{path} is damaged: LR {pairs.lr.shape} and HR {pairs.hr.shape} are no stacks: "
+            "prepare it again"
+        )
     n, y, x = pairs.lr.shape
     m, s = pairs.hr.shape[0], pairs.scale
     found_sizes = (pairs.hr.shape[1:], pairs.hr_slice.shape, len(pairs.hr_z))
@@ -183,6 +189,13 @@ def _check_complete(path: str | Path, pairs: Pairs, found: int) -> None:
         )
     if found != n + m:
         raise InputError(f"{path} is damaged: {found} of {n + m} slices are there: copy it again")
+    owner = pairs.hr_slice
+    ordered = owner.dtype.kind in "iu" and (owner[1:] >= owner[:-1]).all()
+    if not (ordered and np.array_equal(np.unique(owner), np.arange(m))):
+        raise InputError(
+            f"{path} is damaged: hr_slice does not name each of the {m} HR slices, in order: "
+            "prepare it again"
+        )
 
 
 def _one_line(error: Exception) -> str:
