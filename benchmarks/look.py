@@ -71,7 +71,7 @@ def draw(lr: torch.Tensor, looks: list[Look], path: Path) -> None:
     for line, row in zip(axes, rows, strict=True):
         for axis, (title, values) in zip(line, row, strict=False):
             show(axis, title, values[0, 0, FRAME:-FRAME, FRAME:-FRAME].numpy())
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=62)
 
 
 def details(of: str, edges: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
