@@ -27,7 +27,7 @@ from fields import NAMES, made, read
 
 from emsr.network.named import build
 
-# Rates from 5e-4 to 2e-3 differed by 0.01 dB for SwinIR-light on the choice field (150 steps);
+# Rates of 5e-4 and 2e-3 differed by 0.01 dB for SwinIR-light on the choice field (150 steps);
 # those of emsr-lean and emsr-tiny were found there, the others' were not sought further.
 RATES: dict[str, dict[str, Any]] = {
     "emsr": {"learning_rate": 1e-3, "batch": 2},
