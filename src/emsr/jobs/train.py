@@ -60,7 +60,7 @@ def train(
             f"{pairs} was made at scale {source.scale}, the recipe says {recipe.scale}: prepare it "
             "again or change the recipe"
         )
-    # Whatever can be refused is refused before the directory is claimed.
+    # What can be refused so far is refused before the directory is claimed.
     where, network = choose_device(device), _network(recipe, source.scale)
     _refuse_without_neighbours(pairs, source, input_slices(network))
     material = in_memory(source)
