@@ -21,6 +21,7 @@ from volumes_to_upscale import LR_NM, TILE_COUNT, command, run, tree
 
 from emsr.errors import InputError
 from emsr.jobs.claim import TAKEN_FOR_DEAD_S, claimed, notes_of
+from emsr.jobs.identity import untouched
 from emsr.jobs.listener import Listener
 from emsr.jobs.memory import tile_within
 from emsr.jobs.model import load
@@ -351,3 +352,72 @@ def refused(arguments, said, **more):
     assert result.returncode == 1, result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert said in result.stderr
+
+
+# -- what a second look found -----------------------------------------------------------------
+
+
+def test_an_input_that_changes_while_it_is_read_finishes_nothing(rig, tmp_path):
+    lr = tmp_path / "lr.tif"
+    shutil.copy(rig / "lr.tif", lr)
+
+    def change():
+        tifffile.imwrite(lr, tifffile.imread(lr) // 2, photometric="minisblack")
+
+    out = tmp_path / "sr.ome.zarr"
+    with pytest.raises(InputError, match="changed while it was read"):
+        run(rig, out, lr=lr, spacing_nm=LR_NM, listener=at("upscale", 3, change))
+    state = json.loads((out / "zarr.json").read_text())["attributes"]["emsr"]["state"]
+    assert state == "unfinished"
+
+
+def test_killed_while_an_old_output_is_removed_it_goes_on(rig, plain, tmp_path, monkeypatch):
+    out = tmp_path / "sr.ome.zarr"
+    run(rig, out, upscaling=Upscaling(tile_px=(2, 64, 64)))
+    remove = shutil.rmtree
+
+    def killed(path, *_, **__):
+        remove(path / "0")
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("emsr.jobs.upscale.shutil.rmtree", killed)
+        with pytest.raises(Killed):
+            run(rig, out, overwrite=True)
+    run(rig, out)
+    assert tree(out) == plain
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_link_to_an_output_is_that_output(rig, plain, tmp_path):
+    out, link = tmp_path / "sr.ome.zarr", tmp_path / "link.ome.zarr"
+    link.symlink_to(out.name)
+    with claimed(out, None), pytest.raises(InputError, match="is being written by"):
+        run(rig, link)
+    run(rig, link)
+    assert tree(out) == plain
+
+
+def test_who_forgot_an_output_leaves_the_next_ones_lock_alone(tmp_path):
+    out = tmp_path / "sr.ome.zarr"
+    with claimed(out, None) as first:
+        first.forget()
+        second = claimed(out, None)
+        second.__enter__()
+    with pytest.raises(InputError, match="is being written by"), claimed(out, None):
+        pass
+    second.__exit__(None, None, None)
+
+
+def test_links_in_a_circle_are_walked_once(tmp_path):
+    inner = tmp_path / "v.zarr" / "0"
+    inner.mkdir(parents=True)
+    (inner / "c").write_text("1")
+    (inner / "back").symlink_to(tmp_path / "v.zarr")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "c").write_text("1")
+    (tmp_path / "v.zarr" / "1").symlink_to(elsewhere)
+    before = untouched(tmp_path / "v.zarr")
+    (elsewhere / "c").write_text("22")
+    assert untouched(tmp_path / "v.zarr") != before

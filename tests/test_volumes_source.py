@@ -146,6 +146,45 @@ def test_ome_zarr_without_unit_has_no_spacing(tmp_path):
     assert open_volume(tmp_path / "a.zarr").spacing_nm is None
 
 
+def edited(path, change):
+    """An OME-Zarr whose image metadata was changed by hand."""
+    write_ome_zarr(path, "0.5", STACK)
+    group = zarr.open_group(str(path))
+    ome = group.attrs["ome"]
+    change(ome["multiscales"][0])
+    group.attrs["ome"] = ome
+    return path
+
+
+def test_ome_zarr_without_scale_has_no_spacing_and_says_so(tmp_path):
+    def without(image):
+        for dataset in image["datasets"]:
+            dataset.pop("coordinateTransformations", None)
+
+    volume = open_volume(edited(tmp_path / "a.zarr", without))
+    assert volume.spacing_nm is None
+    assert "states no scale" in volume.notices[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: image["datasets"][0].update(coordinateTransformations="scale"),
+        lambda image: image["datasets"][0].update(coordinateTransformations=[{"type": "scale", "scale": 3}]),
+        lambda image: image["datasets"][0].update(coordinateTransformations=[{"type": "scale", "scale": ["a", "b", "c"]}]),
+        lambda image: image["datasets"][0].update(path=7),
+        lambda image: image["datasets"][0].update(path="../a"),
+        lambda image: image["axes"][0].update(unit=4),
+        lambda image: image["axes"][0].update(name=["z"]),
+        lambda image: image.update(axes="zyx"),
+    ],
+)  # fmt: skip
+def test_damaged_ome_zarr_metadata_is_one_line(tmp_path, change):
+    with pytest.raises(InputError) as raised:
+        open_volume(edited(tmp_path / "a.zarr", change))
+    assert "\n" not in str(raised.value)
+
+
 def test_given_spacing_overrides_and_a_contradiction_is_said(tmp_path):
     write_ome_zarr(tmp_path / "a.zarr", "0.5", STACK)
     same = open_volume(tmp_path / "a.zarr", spacing_nm=(40.0, 5.0, 5.0))
@@ -394,3 +433,12 @@ def test_real_images_open(real_data):
     for image in (real_data / "sem-rat-white-matter").glob("*.png"):
         volume = open_volume(image)
         assert volume.read(whole(volume.shape)).std() > 5
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((((\n", b"PK\x05\x06" + 18 * b"\0"]
+)
+def test_what_is_no_npy_is_one_line(tmp_path, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as NPY"):
+        open_volume(tmp_path / "a.npy")

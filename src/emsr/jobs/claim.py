@@ -81,8 +81,8 @@ class Claim:
             shutil.rmtree(self.notes, ignore_errors=True)
 
     def release(self) -> None:
-        for path in self._files:
-            if self.alone or path == self._mark:
+        for path, file in self._files.items():
+            if (self.alone or path == self._mark) and _is_open_as(path, file):
                 path.unlink(missing_ok=True)
         self._close()
         with suppress(OSError):
@@ -106,7 +106,7 @@ class Claim:
                 return False
             except OSError:
                 pass  # a file system without locks: signs of life have to do
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            if _is_open_as(path, file):
                 self._files[path] = file
                 return True
             file.close()  # its holder removed it while we waited: it locks nothing
@@ -187,3 +187,10 @@ def _now(folder: Path) -> float:
         return clock.stat().st_mtime
     finally:
         clock.unlink(missing_ok=True)
+
+
+def _is_open_as(path: Path, file: IO[str]) -> bool:
+    """Whether ``path`` is still the file that was opened, and not another's of that name."""
+    with suppress(OSError):
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    return False

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from emsr.files import is_url, split_address
+from emsr.volumes.hdf5 import HDF5_SUFFIXES
 from emsr.volumes.source import Volume
 
 DIGEST_BYTES = 16
@@ -44,7 +45,8 @@ def untouched(address: str | Path) -> str | None:
     """Changes when a file of an input is written, replaced or renamed; None where that cannot be
     seen. Two equal ones spare reading the input again; two that differ say nothing about it."""
     outer, _ = split_address(address)
-    if is_url(outer):
+    # An HDF5 file may be made of others, whose times this would not see.
+    if is_url(outer) or Path(outer).suffix.lower() in HDF5_SUFFIXES:
         return None
     seen = hashlib.sha256()
     try:
@@ -60,8 +62,10 @@ def _files(root: Path) -> Iterator[Path]:
     """The file, or all files below a folder in one order."""
     if not root.is_dir():
         yield root
-    for folder, folders, names in os.walk(root):
-        folders.sort()
+    been: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        been.add(os.path.realpath(folder))  # links may lead in a circle
+        folders[:] = sorted(f for f in folders if os.path.realpath(Path(folder, f)) not in been)
         yield from (Path(folder, name) for name in sorted(names))
 
 

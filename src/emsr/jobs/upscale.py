@@ -85,6 +85,7 @@ def upscale(
     began = time.monotonic()
     out = Path(out)
     _check_name(out)
+    out = out.resolve() if out.is_symlink() else out  # one output, whatever it is called
     refuse_overlap(out, lr, model)
     if hands.threads is not None:
         torch.set_num_threads(hands.threads)
@@ -192,16 +193,28 @@ def _sitting(job: _Job, claim: Claim, run: dict[str, Any], overwrite: bool) -> d
             _clear(way)
             _create(job, run, token)
         done = _write_tiles(job, hands, ledger, mine)
+        _refuse_changed(job)
         if job.slab and not _last(job, claim, ledger):
             return _summary(job, done, ledger, mine)
         every = _part(len(job.bench.plan), None)
         _see(job, hands, ledger, every)  # slabs that saw the input before it was touched
         _pyramid(job, hands)
+    _refuse_changed(job)
     learned = {"input_sha256": input_hash(job.volume, ledger.digests)}
     omezarr.finish(job.store, learned)
     _flatten(job, claim, run | learned)
     _say_clipped(job, ledger)
     return _summary(job, done, ledger, mine if job.slab else every, finished=True)
+
+
+def _refuse_changed(job: _Job) -> None:
+    """InputError where the input was written to while this sitting read it."""
+    work = job.bench.work_on
+    if work.untouched is not None and untouched(work.lr) != work.untouched:
+        raise InputError(
+            f"{job.volume.name} was changed while it was read: nothing is finished; put back what "
+            "it was and run again, or begin anew with --overwrite"
+        )
 
 
 def _last(job: _Job, claim: Claim, ledger: Ledger) -> bool:
@@ -379,8 +392,11 @@ def _in_the_way(job: _Job, run: dict[str, Any], overwrite: bool) -> list[Path]:
 
 def _clear(paths: list[Path]) -> None:
     for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path)
+        if path.is_dir() and not path.is_symlink():
+            # Renamed first: half removed under its own name it would be nobody's output.
+            aside = omezarr.aside(path)
+            path.rename(aside)
+            shutil.rmtree(aside)
         else:
             path.unlink()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -14,7 +15,9 @@ def open_npy(path: Path) -> StoredVolume:
     """A (y, x) or (z, y, x) array; only what is read is loaded."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an archive of arrays")
+    except (ValueError, EOFError, OSError, SyntaxError, TokenError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} cannot be read as NPY: {reason}; save it again") from error
     return array_volume(array, None, str(path))

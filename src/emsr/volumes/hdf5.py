@@ -102,7 +102,12 @@ def _datasets(file: h5py.File) -> list[h5py.Dataset]:
         if isinstance(node, h5py.Dataset) and not name.startswith("#"):  # MATLAB's own
             found.append(node)
 
-    file.visititems(visit)
+    try:
+        file.visititems(visit)
+    except RuntimeError as error:
+        raise InputError(
+            f"{file.filename} is damaged ({' '.join(str(error).split())}): copy or export it again"
+        ) from None
     return found
 
 

@@ -119,6 +119,11 @@ def open_level(path: str | Path, level: int) -> zarr.Array:
     return array.with_config({"write_empty_chunks": True})
 
 
+def aside(path: Path) -> Path:
+    """A name beside ``path`` that nobody takes for a store; ``leftovers`` finds it again."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+
+
 def leftovers(path: str | Path) -> Iterator[Path]:
     """What killed writers left of the store at ``path``, in it or beside it."""
     path = Path(path)

@@ -46,8 +46,19 @@ def open_node(node: zarr.Array | zarr.Group, name: str, level: int) -> StoredVol
 
 def _open_image(group: zarr.Group, name: str, level: int) -> StoredVolume:
     attributes: dict[str, Any] = dict(group.attrs)
-    if attributes.get("emsr", {}).get("state") == "unfinished":
+    ours = attributes.get("emsr")
+    if isinstance(ours, dict) and ours.get("state") == "unfinished":
         raise InputError(f"{name} is unfinished: run the same emsr upscale again to complete it")
+    try:
+        return _image(group, attributes, name, level)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{name} has damaged image metadata ({type(error).__name__}: {error}): expected "
+            "that of OME-Zarr 0.4 or 0.5; write it again"
+        ) from None
+
+
+def _image(group: zarr.Group, attributes: dict[str, Any], name: str, level: int) -> StoredVolume:
     try:
         image = _multiscales(attributes)[0]
         axes, datasets = image["axes"], image["datasets"]
@@ -91,11 +102,14 @@ def _stated(
 ) -> tuple[Stated, tuple[str, ...]]:
     """The scales of a level and of the whole image, multiplied, in nm along z, y and x; and what
     is to be said about them."""
-    scale = np.ones(len(axes))
+    scale, known = np.ones(len(axes)), False
     for holder in (image["datasets"][level], image):
         for step in holder.get("coordinateTransformations") or ():
             if step.get("type") == "scale" and len(step.get("scale", ())) == len(axes):
                 scale = scale * np.asarray(step["scale"], dtype=float)
+                known = True
+    if not known:
+        return (None, None, None), (f"{name} states no scale: its spacing is unknown",)
     found = dict(zip((axis["name"] for axis in axes), scale.tolist(), strict=True))
     units = {axis["name"]: axis.get("unit") for axis in axes}
     z, y, x = (to_nm(found.get(axis), units.get(axis)) for axis in "zyx")
