@@ -75,7 +75,7 @@ def _slab(text: str | None) -> tuple[int, int] | None:
 def _bytes(text: str | None) -> int | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(I?)B?", text.strip().upper())
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?) ?([KMGT]?)(I?)B?", text.strip().upper())
     if not found:
         raise typer.BadParameter(f"{text!r}: expected an amount of memory, such as 4GB")
     number, unit, binary = found.groups()

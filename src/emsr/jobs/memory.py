@@ -5,6 +5,7 @@ base + weights + pixels read x (what the network keeps per pixel) + the tiles un
 
 from __future__ import annotations
 
+import math
 import re
 import resource
 import sys
@@ -60,9 +61,10 @@ def tile_within(limit: int, model: Model, volume: Volume, upscaling: Upscaling) 
         needs.append(bytes_needed(tile, per_pixel, model, volume, upscaling))
         if needs[-1] <= limit:
             return tile
+    least = math.ceil(needs[-1] / 1e7) / 100
     raise InputError(
         f"--memory {limit / 1e9:.3g}GB is too little for this model: its smallest tile, of "
-        f"{SIDES_PX[-1]} LR pixels a side, needs {needs[-1] / 1e9:.2g}GB; give that much"
+        f"{SIDES_PX[-1]} LR pixels a side, needs {least:.2f}GB; give that much"
     )
 
 
