@@ -204,7 +204,7 @@ def _sitting(job: _Job, claim: Claim, run: dict[str, Any], overwrite: bool) -> d
     omezarr.finish(job.store, learned)
     _flatten(job, claim, run | learned)
     _say_clipped(job, ledger)
-    return _summary(job, done, ledger, mine if job.slab else every, finished=True)
+    return _summary(job, done, ledger, every, finished=True)
 
 
 def _refuse_changed(job: _Job) -> None:
@@ -503,7 +503,7 @@ def _summary(
     tiles: range | None = None,
     finished: bool = False,
 ) -> dict[str, Any]:
-    """``tiles`` are those this sitting was responsible for."""
+    """``tiles`` are those this sitting was responsible for: all, where it finished the output."""
     seconds = time.monotonic() - job.began
     z, y, x = job.shape
     plan = job.bench.plan
