@@ -47,8 +47,8 @@ from emsr.network.frame import (
     pad_to_multiple,
     start_at_interpolation,
 )
+from emsr.pairs.held_out import split_rows
 from emsr.pairs.patches import draw_batch
-from emsr.pairs.split import split_rows
 from emsr.pairs.store import Pairs, in_memory, open_pairs
 from emsr.quality.fidelity import psnr
 from emsr.recipe import recipe_from

@@ -29,8 +29,8 @@ from emsr.jobs.train import validation_field
 from emsr.network.fit import fit, start
 from emsr.network.frame import interpolate, middle_slice
 from emsr.network.named import build
+from emsr.pairs.held_out import split_rows
 from emsr.pairs.patches import draw_batch
-from emsr.pairs.split import split_rows
 from emsr.pairs.store import in_memory, open_pairs
 from emsr.quality.fidelity import psnr
 from emsr.recipe import recipe_from

@@ -20,9 +20,9 @@ from emsr.network.checkpoint import Header, load_model, save_model
 from emsr.network.fit import Run, fit, load_state, start
 from emsr.network.frame import interpolate, middle_slice
 from emsr.network.named import build
+from emsr.pairs.held_out import split_rows
 from emsr.pairs.neighbours import have_neighbours, lr_channels
 from emsr.pairs.patches import draw_batch
-from emsr.pairs.split import split_rows
 from emsr.pairs.store import Pairs, in_memory, open_pairs
 from emsr.quality.fidelity import psnr
 from emsr.recipe import Recipe

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emsr.errors import InputError
-from emsr.pairs.split import split_rows
+from emsr.pairs.held_out import split_rows
 
 
 @given(
