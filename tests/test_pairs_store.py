@@ -44,7 +44,9 @@ def _slices() -> Iterator[SlicePair]:
 
 
 def _write(path: Path, overwrite: bool = False, facts: Facts = FACTS) -> Path:
-    write_pairs(path, facts, _slices(), LR_SHAPE, np.dtype(np.float32), HR_SHAPE, overwrite)
+    write_pairs(
+        path, facts, _slices(), LR_SHAPE, np.dtype(np.float32), HR_SHAPE, HR.dtype, overwrite
+    )
     return path
 
 
@@ -87,7 +89,13 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         write_pairs(
-            tmp_path / "pairs.zarr", FACTS, breaking(), LR_SHAPE, np.dtype(np.float32), HR_SHAPE
+            tmp_path / "pairs.zarr",
+            FACTS,
+            breaking(),
+            LR_SHAPE,
+            np.dtype(np.float32),
+            HR_SHAPE,
+            HR.dtype,
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -95,7 +103,13 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path: Path) -> None:
 def test_too_few_slices_are_a_bug_and_not_published(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="announced"):
         write_pairs(
-            tmp_path / "p.zarr", FACTS, list(_slices())[:1], LR_SHAPE, np.dtype("f4"), HR_SHAPE
+            tmp_path / "p.zarr",
+            FACTS,
+            list(_slices())[:1],
+            LR_SHAPE,
+            np.dtype("f4"),
+            HR_SHAPE,
+            HR.dtype,
         )
     unplaced = dataclasses.replace(FACTS, hr_z=(4,))
     with pytest.raises(RuntimeError, match="1 HR slices are placed"):
@@ -111,7 +125,9 @@ def test_failed_overwrite_keeps_the_old_pairs(tmp_path: Path) -> None:
     path = _write(tmp_path / "pairs.zarr")
     before = _bytes(path)
     with pytest.raises(InputError, match="disk full"):
-        write_pairs(path, FACTS, breaking(), LR_SHAPE, np.dtype("f4"), HR_SHAPE, overwrite=True)
+        write_pairs(
+            path, FACTS, breaking(), LR_SHAPE, np.dtype("f4"), HR_SHAPE, HR.dtype, overwrite=True
+        )
     assert _bytes(path) == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -201,7 +217,7 @@ def test_arrays_that_are_no_stacks_are_damage(tmp_path: Path, name: str) -> None
 
 def test_slices_that_are_all_zero_are_no_damage(tmp_path: Path) -> None:
     dark = ((np.zeros_like(HR[0]), [np.zeros_like(LR[0])] * 2) for _ in range(HR_SHAPE[0]))
-    write_pairs(tmp_path / "p.zarr", FACTS, dark, LR_SHAPE, np.dtype("f4"), HR_SHAPE)
+    write_pairs(tmp_path / "p.zarr", FACTS, dark, LR_SHAPE, np.dtype("f4"), HR_SHAPE, HR.dtype)
     assert not np.any(open_pairs(tmp_path / "p.zarr").hr[:])
 
 

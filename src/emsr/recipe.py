@@ -44,9 +44,44 @@ class Degradation:
     anisotropic: Fraction | Literal[1] = 0.5
     """Share of the kernels with two different widths, at a random angle."""
     noise_sigma: Range = (0.0, 0.08)
-    """Standard deviation of the added Gaussian noise, as a share of the grey window."""
+    """Standard deviation of the added Gaussian noise (a detector's read noise), as a share of the
+    grey window."""
     variants: Count = 2
     """LR scans that are drawn from each HR slice."""
+    sampling: Literal["area", "point"] = "area"
+    """What an LR pixel sees: the mean of its area, or its centre."""
+    noise_gain: float = 0.0
+    """Grey levels per electron of the Poisson noise that is added before it; 0 adds none, negative
+    where heavy stain is dark."""
+    noise_offset: float = 0.0
+    """Grey level without electrons, for ``noise_gain``."""
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """How the strategy ``denoised`` cleans the HR scan."""
+
+    __pydantic_config__ = _STRICT
+
+    method: Literal["nlm", "blind", "slices"] = "nlm"
+    """Non-local means; a blind-spot network; or Noise2Noise between adjacent slices."""
+    steps: Count = 600
+    """Training steps of the learned ones."""
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How the strategy ``split`` makes two independent noisy images from one."""
+
+    __pydantic_config__ = _STRICT
+
+    method: Literal["recorrupt", "thin"] = "recorrupt"
+    """Recorruption for noise that is nearly Gaussian; binomial thinning for counted electrons,
+    whose gain and offset are then those of ``degradation``."""
+    alpha: Positive = 0.7
+    """Recorruption: the input gets the noise n + alpha z, the target n - z / alpha."""
+    share: Annotated[float, Gt(0), Lt(1)] = 0.5
+    """Thinning: the share of the electrons that goes to the input."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +108,12 @@ class Training:
     """Share of the LR rows that training never sees."""
     guard_px: Annotated[int, Ge(0)] = 8
     """LR rows between the two fields that neither uses."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """Decoupled from the gradient (AdamW); 0 is Adam."""
     checkpoint_every: Count = 250
     """Steps between validations, checkpoints and lines of history."""
+    patience: Annotated[int, Ge(0)] = 10
+    """Validations without a new best after which training stops; 0 never stops early."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
 
 
@@ -108,6 +147,8 @@ class Recipe:
     """HR pixels along one LR pixel; None: what the scans say, and ``SYNTHETIC_SCALE`` where there
     is no LR scan."""
     degradation: Degradation = field(default_factory=Degradation)
+    denoising: Denoising = field(default_factory=Denoising)
+    splitting: Splitting = field(default_factory=Splitting)
     training: Training = field(default_factory=Training)
     upscaling: Upscaling = field(default_factory=Upscaling)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emsr.errors import InputError
 from emsr.files import refuse_overlap
 from emsr.geometry.tiles import coarser_spacing
@@ -16,6 +18,7 @@ from emsr.pairs.scans import Prepared, Request
 from emsr.pairs.store import SlicePair, is_pairs, write_pairs
 from emsr.pairs.strategies import NEEDS_LR, strategy_named
 from emsr.recipe import SYNTHETIC_SCALE, Recipe
+from emsr.volumes.png import write_png
 from emsr.volumes.source import open_volume
 from emsr.volumes.spacing import Spacing
 from emsr.volumes.volume import StoredVolume, with_spacing
@@ -32,12 +35,19 @@ def prepare(
     spacing_nm: Spacing = None,
     levels: dict[str, int] | None = None,
     listener: Listener = SILENT,
+    *,
+    repeat: str | Path | None = None,
+    calibrate: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Make pairs by ``strategy`` (``real`` or ``synthetic``) and store them at ``out``.
+    """Make pairs by ``strategy`` (``real``, ``synthetic``, ``denoised`` or ``split``) and store
+    them at ``out``; pictures of what a strategy did lie beside it.
 
-    ``scale`` None is read off the shapes (``real``) or taken from the recipe (``synthetic``);
-    ``spacing_nm`` is the HR scan's (z, y, x) and overrides the files'; ``levels`` are
-    those of the pyramids "hr" and "lr", 0 where absent. Returns ``pairs`` (LR slices), ``refused``
+    ``repeat`` is a second scan of the HR field: ``synthetic`` takes it as target, so that input and
+    target have noise of their own. ``calibrate`` is an LR scan, of this field or another of the
+    same tissue, whose blur and noise LR scans made from HR are given. ``scale`` None is read off
+    the shapes (``real``, ``denoised``) or taken from the recipe; ``spacing_nm`` is the HR scan's
+    (z, y, x) and overrides the files'; ``levels`` are those of the pyramids "hr", "lr", "repeat"
+    and "calibrate", 0 where absent. Returns ``pairs`` (LR slices), ``refused``
     (slices left out), ``residual_px_rms`` and ``shift_px`` (HR pixels; None, with a ``reason``,
     where nothing was measured), ``scale``, what was assumed and the warnings.
     InputError for scans that do not make pairs, with nothing left at ``out``.
@@ -45,14 +55,24 @@ def prepare(
     chosen = strategy_named(strategy)
     if strategy in NEEDS_LR and lr is None:
         raise InputError(f"the strategy {strategy} pairs two scans: give the LR scan with --lr")
-    refuse_overlap(out, hr, *([lr] if lr else []))
+    refuse_overlap(out, *(scan for scan in (hr, lr, repeat, calibrate) if scan))
     check_target(Path(out), overwrite, is_pairs)
-    if strategy not in NEEDS_LR and lr is not None:
-        listener.say(f"the strategy {strategy} makes LR from HR: {lr} is not used")
-        lr = None
-    hr_volume, lr_volume, scale = _scans(
-        hr, lr, scale or recipe.scale, spacing_nm, levels or {}, listener
+    lr = _used(lr, strategy in NEEDS_LR, f"the strategy {strategy} makes LR from HR", listener)
+    repeat = _used(
+        repeat, strategy == "synthetic", "only the strategy synthetic takes --repeat", listener
     )
+    calibrate = _used(
+        calibrate, strategy not in NEEDS_LR, f"the strategy {strategy} has a real LR scan", listener
+    )
+    levels = levels or {}
+    hr_volume, lr_volume, scale = _scans(
+        hr, lr, scale or recipe.scale, spacing_nm, levels, listener
+    )
+    others = {
+        role: open_volume(path, None, levels.get(role, 0))
+        for role, path in (("repeat", repeat), ("calibrate", calibrate))
+        if path
+    }
     prepared = chosen(
         Request(
             hr=hr_volume,
@@ -60,6 +80,10 @@ def prepare(
             scale=scale,
             degradation=recipe.degradation,
             seed=recipe.seed,
+            repeat=others.get("repeat"),
+            calibrate=others.get("calibrate"),
+            denoising=recipe.denoising,
+            splitting=recipe.splitting,
             tick=lambda done, total: listener.progress("measuring slices", done, total, ""),
         )
     )
@@ -72,9 +96,27 @@ def prepare(
         lr_shape=prepared.lr_shape,
         lr_dtype=prepared.lr_dtype,
         hr_shape=prepared.hr_shape,
+        hr_dtype=prepared.hr_array_dtype,
         overwrite=overwrite,
     )
-    return {**_summary(prepared), "lines": _lines(prepared, out)}
+    pictures = [_drawn(out, name, image) for name, image in prepared.pictures.items()]
+    lines = [*_lines(prepared, out), *(f"look at {picture}" for picture in pictures)]
+    return {**_summary(prepared), "pictures": pictures, "lines": lines}
+
+
+def _used(path: str | Path | None, wanted: bool, why: str, listener: Listener) -> str | Path | None:
+    """``path``, or None and a word to the user where the strategy has no use for it."""
+    if path is not None and not wanted:
+        listener.say(f"{why}: {path} is not used")
+        return None
+    return path
+
+
+def _drawn(out: str | Path, name: str, image: np.ndarray) -> str:
+    """The picture ``name`` beside the pairs at ``out``."""
+    path = Path(out).with_suffix(f".{name}.png")
+    write_png(path, image)
+    return str(path)
 
 
 def _lines(prepared: Prepared, out: str | Path) -> list[str]:

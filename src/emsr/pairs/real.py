@@ -106,6 +106,7 @@ def real(request: Request) -> Prepared:
         lr_shape=(len(kept), *lr.shape[1:]),
         lr_dtype=np.dtype(lr.dtype),
         hr_shape=(len(kept), *hr.shape[1:]),
+        hr_array_dtype=np.dtype(hr.dtype),
         refused=len(every) - len(kept),
         remarks=remarks,
     )

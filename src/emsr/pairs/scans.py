@@ -7,8 +7,8 @@ account of what was read. Knows no strategy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from emsr.errors import InputError
 from emsr.geometry.box import Box, Triple
 from emsr.pairs.store import Facts, SlicePair
-from emsr.recipe import Degradation
+from emsr.recipe import Degradation, Denoising, Splitting
 from emsr.volumes.intensity import Intensity, fit_window
 from emsr.volumes.volume import Volume, iterate_slices
 
@@ -36,6 +36,12 @@ class Request:
     """None where it is to be read off the scans' shapes."""
     degradation: Degradation
     seed: int
+    repeat: Volume | None = None
+    """A second HR scan of the field, on the same grid."""
+    calibrate: Volume | None = None
+    """An LR scan that synthetic ones are to resemble, of the same field or another."""
+    denoising: Denoising = field(default_factory=Denoising)
+    splitting: Splitting = field(default_factory=Splitting)
     tick: Callable[[int, int], None] = lambda _done, _total: None
     """Called after each slice measured."""
 
@@ -49,10 +55,14 @@ class Prepared:
     lr_shape: Triple
     lr_dtype: np.dtype
     hr_shape: Triple
+    hr_array_dtype: np.dtype
+    """Of the stored targets: float32 where a strategy computes them, else the scan's."""
     refused: int
     """Slices (z) that were left out."""
     remarks: tuple[str, ...]
     """What the user should hear beside the warnings in ``facts``."""
+    pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """To look at, by name: 8-bit (y, x) images that are written beside the pairs."""
 
 
 def checked_slices(volume: Volume, digest: Any) -> Iterator[np.ndarray]:

@@ -109,6 +109,7 @@ def write_pairs(
     lr_shape: Triple,
     lr_dtype: np.dtype,
     hr_shape: Triple,
+    hr_dtype: np.dtype,
     overwrite: bool = False,
 ) -> None:
     """Store ``slices`` as they come, one in memory at a time.
@@ -123,7 +124,7 @@ def write_pairs(
     with published(Path(path), overwrite, is_pairs) as unfinished:
         group = zarr.open_group(unfinished, mode="w-", zarr_format=3)
         lr = _array(group, "lr", lr_shape, lr_dtype)
-        hr = _array(group, "hr", hr_shape, np.dtype(facts.hr_dtype))
+        hr = _array(group, "hr", hr_shape, hr_dtype)
         hr_slice = _fill(lr, hr, slices)
         group.create_array("hr_slice", data=np.asarray(hr_slice, np.int64))
         group.attrs[KEY] = {"version": VERSION, "facts": stored}

@@ -103,6 +103,7 @@ def synthetic(request: Request) -> Prepared:
         lr_shape=(len(drawn), *lr_field),
         lr_dtype=np.dtype(np.float32),
         hr_shape=(len(kept), *cropped),
+        hr_array_dtype=np.dtype(hr.dtype),
         refused=hr.shape[0] - len(kept),
         remarks=_remarks(hr, cropped, scale),
     )

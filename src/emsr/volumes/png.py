@@ -10,6 +10,7 @@ import imagecodecs
 import numpy as np
 
 from emsr.errors import InputError
+from emsr.files import replacing
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _GREY_ALPHA = 0, 4
@@ -42,6 +43,12 @@ def read_png_header(path: Path) -> PngHeader:
             f"{path} has {bits} bits per pixel: expected 8 or 16 grey bits; convert it"
         )
     return PngHeader((height, width), np.dtype(f"uint{bits}"), colour == _GREY_ALPHA)
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """``image`` (y, x), 8 or 16 bits, as a PNG that is there whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(image)))
 
 
 def decode_png(path: Path) -> np.ndarray:
