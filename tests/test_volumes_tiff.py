@@ -287,3 +287,15 @@ def test_missing_z_spacing(tmp_path):
     assert "none of z" in stack.notices[0]
     assert one.spacing_nm == (5.0, 5.0, 5.0)
     assert "no z spacing" in one.notices[0]
+
+
+def test_numbers_of_colours_are_no_grey_values(tmp_path):
+    path, ramp = tmp_path / "palette.tif", np.linspace(0, 65535, 256).astype(np.uint16)
+    image = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
+    tifffile.imwrite(
+        path, image, photometric="palette", colormap=np.stack([ramp, ramp[::-1], ramp])
+    )
+    with pytest.raises(InputError, match="palette"):
+        open_volume(path)
+    tifffile.imwrite(path, image, photometric="palette", colormap=np.stack([ramp] * 3))
+    assert (open_volume(path).read(Box((0, 0, 0), (1, 64, 64)))[0] == image).all()

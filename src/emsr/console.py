@@ -25,16 +25,19 @@ def listening(quiet: bool, said: list[str]) -> Iterator[Listener]:
     also appends to ``said``; ``quiet`` only does the latter."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
 
+    def show(line: str) -> None:
+        console.print(f"emsr: {line}", markup=False)
+
     def say(line: str) -> None:
         said.append(line)
         if not quiet:
-            console.print(f"emsr: {line}", markup=False)
+            show(line)
 
     if quiet:
         yield Listener(say=say)
         return
     if not console.is_terminal:
-        yield Listener(_log_progress(say), say)
+        yield Listener(_log_progress(show), say)
         return
     columns = (
         TextColumn("{task.description:<12}"),
@@ -54,7 +57,7 @@ def listening(quiet: bool, said: list[str]) -> Iterator[Listener]:
         yield Listener(progress, say)
 
 
-def _log_progress(say: Callable[[str], None]) -> Callable[[str, int, int, str], None]:
+def _log_progress(show: Callable[[str], None]) -> Callable[[str, int, int, str], None]:
     """Progress for a log file: a line every quarter of a minute, and one at the end of a job."""
     began: dict[str, float] = {}
     last = time.monotonic()
@@ -67,6 +70,6 @@ def _log_progress(say: Callable[[str], None]) -> Callable[[str, int, int, str], 
             return
         last = now
         left = (now - began[what]) * (total - done) / max(done, 1)
-        say(f"{what} {done}/{total}, {left:.0f} s left {note}".rstrip())
+        show(f"{what} {done}/{total}, {left:.0f} s left {note}".rstrip())
 
     return progress

@@ -202,6 +202,7 @@ def _describe(tif: tifffile.TiffFile, name: str, level: int) -> tuple[StoredVolu
         raise no_level(name, level, shapes)
     shape, series = shapes[level], series.levels[level]
     refuse_missing_pages(tif, series, name)
+    _refuse_palette(tif, series, name)
     fetch = _mapped(tif, series, shape) or _decoded(tif, series)
     dtype = checked_dtype(series.dtype, name)
     inverted = series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE
@@ -211,6 +212,21 @@ def _describe(tif: tifffile.TiffFile, name: str, level: int) -> tuple[StoredVolu
     factors = (level_factor(n, m) for n, m in zip(shapes[0], shape, strict=True))
     z, y, x = (s and s * f for s, f in zip(stated_nm(tif), factors, strict=True))
     return volume, (z, y, x)
+
+
+def _refuse_palette(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, name: str) -> None:
+    """The values of a palette image are numbers of colours. ImageJ stores grey values with a table
+    of colours for display: there they stay grey values."""
+    page = series.keyframe
+    if page.photometric != tifffile.PHOTOMETRIC.PALETTE or tif.is_imagej:
+        return
+    colours = page.colormap
+    ramp = np.linspace(0, 65535, colours.shape[1])
+    if np.abs(colours - ramp).max() > 65535 / 255:
+        raise InputError(
+            f"{name} is a palette image, its values are numbers of colours: "
+            "expected grey values; convert it to grey"
+        )
 
 
 def _grey_shape(series: tifffile.TiffPageSeries, name: str) -> Triple:
