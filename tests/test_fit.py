@@ -1,6 +1,8 @@
 """The training loop: seeds, resuming, what is kept; and model files."""
 
+import contextlib
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -47,6 +49,75 @@ def weights(run):
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def rising_and_falling(run):
+    """A validation that is best at step 6; it reads the step off the run."""
+    return lambda _: {0: 0.0, 3: 1.0, 6: 3.0, 9: 2.5, 12: 2.0, 15: 2.9}[run.step]
+
+
+def patient(folder, patience, until=None, run=None, steps=15):
+    """A run on that validation, stopped after ``until`` steps or by itself."""
+    run = run or begin()
+    training = dataclasses.replace(TRAINING, steps=steps, patience=patience)
+
+    def progress(step, _note):
+        if step == until:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        fit(run, draw, rising_and_falling(run), training, 5, folder, progress)
+    return run
+
+
+def test_training_stops_when_validation_has_not_improved_for_long(tmp_path):
+    not_improved = "validation has not improved since step 6 (best 3.00 dB, now 2.00 dB)"
+    for patience, ends, said in ((2, 12, not_improved), (3, 15, "all 15"), (0, 15, "all 15")):
+        run = patient(tmp_path, patience)
+        assert (run.step, run.best_step, run.best_psnr) == (ends, 6, 3.0)
+        assert [line["step"] for line in run.history] == list(range(3, ends + 1, 3))
+        assert ["stopped" in line for line in run.history] == [False] * (ends // 3 - 1) + [True]
+        assert run.history[-1]["stopped"].startswith(said)
+        written = (tmp_path / "history.jsonl").read_text().splitlines()
+        assert [json.loads(line) for line in written] == run.history
+
+
+@pytest.mark.parametrize("until", [4, 9, 12])
+def test_a_run_that_stops_by_itself_does_so_when_resumed(tmp_path, until):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = patient(tmp_path / "whole", 2)
+    patient(tmp_path / "parts", 2, until)
+    resumed = begin()
+    load_state(resumed, tmp_path / "parts")
+    patient(tmp_path / "parts", 2, run=resumed)
+    assert resumed.step == whole.step == 12
+    assert same(weights(whole), weights(resumed)) and same(whole.best, resumed.best)
+    strip = [{**line, "seconds": 0} for line in whole.history]
+    assert strip == [{**line, "seconds": 0} for line in resumed.history]
+
+
+def test_the_network_as_it_starts_may_be_the_best(tmp_path):
+    run = begin()
+    before = weights(run)
+    fit(run, draw, lambda _: -run.step, TRAINING, 5, tmp_path, lambda *_: None)
+    assert run.best_step == 0 and same(run.best, before)
+
+
+def decayed(folder, weight_decay, adam=False):
+    run = begin()
+    training = dataclasses.replace(TRAINING, weight_decay=weight_decay)
+    run = start(run.network, training, CPU)
+    if adam:
+        run.optimiser = torch.optim.Adam(run.network.parameters(), lr=training.learning_rate)
+    fit(run, draw, validate, training, 5, folder, lambda *_: None)
+    return run
+
+
+def test_weight_decay_shrinks_weights_and_without_it_the_optimiser_is_adam(tmp_path):
+    none, adam, strong = (decayed(tmp_path, *how) for how in ((0.0,), (0.0, True), (5.0,)))
+    assert same(weights(none), weights(adam))
+    assert validate(strong.network) < 0.99 * validate(none.network)
 
 
 @pytest.mark.parametrize("stopped", [1, 3, 4, 8])
@@ -131,7 +202,7 @@ def test_training_learns_what_can_be_learned(tmp_path):
 
 
 def test_the_best_mean_weights_are_kept_and_not_the_last(tmp_path):
-    scores = iter([1.0, 3.0, 2.0])
+    scores = iter([0.0, 1.0, 3.0, 2.0])
     run = begin()
     fit(run, draw, lambda _: next(scores), TRAINING, 0, tmp_path, lambda *_: None)
     assert (run.best_step, run.best_psnr, run.step) == (6, 3.0, 9)

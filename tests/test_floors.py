@@ -10,7 +10,7 @@ import emsr
 SOURCE = Path(emsr.__file__).parent
 FLOORS = [
     {"cli"},
-    {"console"},
+    {"console", "options"},
     {"jobs"},
     {"pairs"},
     {"volumes", "microscope", "network", "quality"},
@@ -26,6 +26,9 @@ SHARED_BY_VERBS = {"listener", "model", "identity", "one_grid"} | {
     "form",
     "ledger",
     "memory",
+    "run_folder",
+    "verdict",
+    "watch",
 }
 
 

@@ -16,11 +16,13 @@ from emsr.microscope.partition import divide
 from emsr.microscope.scan import acquire, expected, scan_for_greys
 from emsr.microscope.smooth_field import Grid, SmoothField
 from emsr.microscope.stages import (
+    SAMPLINGS,
     blur,
     detector,
     electron_yield,
     gaussian_kernel,
     gaussian_noise,
+    poisson_gaussian,
     quantise,
     sample_area,
     sample_point,
@@ -303,3 +305,40 @@ def test_neuropil_membranes_are_thin():
     thick = ndimage.binary_opening(dark, iterations=2)
     assert 0.1 < dark.mean() < 0.45
     assert thick.sum() < 0.65 * dark.sum()
+
+
+class TestPoissonGaussian:
+    def grey(self, electrons, gain, offset, read, side=400):
+        clean = np.full((side, side), offset + gain * electrons, np.float32)
+        return poisson_gaussian(clean, gain, offset, read, np.random.default_rng(4))
+
+    @pytest.mark.parametrize(
+        ("electrons", "gain", "offset", "read"),
+        [(3.0, 20.0, -10.0, 0.0), (80.0, -0.5, 341.0, 2.0), (400.0, 0.01, 3.0, 0.4)],
+    )
+    def test_mean_and_variance_are_those_stated(self, electrons, gain, offset, read):
+        made = self.grey(electrons, gain, offset, read)
+        variance = gain**2 * electrons + read**2
+        error = np.sqrt(variance) / 400
+        assert made.mean() == pytest.approx(offset + gain * electrons, abs=5 * error)
+        assert made.var() == pytest.approx(variance, rel=0.03)
+        assert made.dtype == np.float32
+
+    def test_it_is_its_stages(self):
+        clean = 50 + 100 * image((40, 40))
+        made = poisson_gaussian(clean, 2.0, 10.0, 3.0, np.random.default_rng(1))
+        rng = np.random.default_rng(1)
+        counted = shot_noise((clean - 10) / 2, rng)
+        assert np.array_equal(made, gaussian_noise(detector(counted, 2.0, 10.0), 3.0, rng))
+
+    def test_no_fewer_than_no_electrons(self):
+        made = poisson_gaussian(image((9, 9)) - 5, 2.0, 0.0, 0.0, np.random.default_rng(0))
+        assert np.array_equal(made, np.zeros((9, 9)))
+        above = poisson_gaussian(image((9, 9)) + 7, -2.0, 7.0, 0.0, np.random.default_rng(0))
+        assert np.array_equal(above, np.full((9, 9), 7))
+
+
+def test_samplings_by_name():
+    fine = image((6, 6))
+    assert np.array_equal(SAMPLINGS["area"](fine, 3), sample_area(fine, 3))
+    assert np.array_equal(SAMPLINGS["point"](fine, 3), sample_point(fine, 3))

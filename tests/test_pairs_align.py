@@ -7,7 +7,10 @@ import pytest
 import tifffile
 from scipy.ndimage import gaussian_filter
 
+from emsr.microscope.presets import PRESETS, SUPERSAMPLING, hr_scan, lr_scan
+from emsr.microscope.scan import acquire
 from emsr.microscope.stages import sample_area
+from emsr.microscope.tissue import tissue
 from emsr.pairs.align import grey_moments, grey_relation, likeness, residual_shift
 
 
@@ -56,6 +59,22 @@ def test_grey_relation_over_slices_that_differ() -> None:
     gain, offset = grey_relation(np.asarray(moments))
     assert gain == pytest.approx(0.5, abs=0.01)
     assert offset == pytest.approx(7, abs=1)
+
+
+@pytest.mark.parametrize("preset", ["white-matter", "neuropil"])
+def test_equal_tissue_is_found_equally_grey_though_the_psfs_differ(preset: str) -> None:
+    """Both scans of a phantom show resin and heavy stain in the same grey levels."""
+    settings, (depth, side) = PRESETS[preset], (2, 384)
+    z, y, x = settings.spacing_nm
+    fine = (depth, side * SUPERSAMPLING, side * SUPERSAMPLING)
+    block = tissue(preset, fine, (z, y / SUPERSAMPLING, x / SUPERSAMPLING), 1)
+    rng, moments = np.random.default_rng(0), np.zeros(5)
+    for stain in block.render(0, depth):
+        hr, lr = (acquire(stain, scan, rng) for scan in (hr_scan(settings), lr_scan(settings, 3)))
+        moments += grey_moments(lr, sample_area(hr, 3))
+    gain, offset = grey_relation(moments)
+    assert gain == pytest.approx(1, abs=0.02)
+    assert offset == pytest.approx(0, abs=2)
 
 
 @pytest.mark.real_data

@@ -11,13 +11,14 @@ from scipy.ndimage import gaussian_filter
 
 from emsr.errors import InputError
 from emsr.microscope import stages
+from emsr.pairs.made_lr import draw
 from emsr.pairs.scans import Prepared, Request
 from emsr.pairs.strategies import strategy_named
-from emsr.pairs.synthetic import draw
 from emsr.recipe import Degradation
 from emsr.volumes.volume import StoredVolume, array_volume
 
 SPACING = (40.0, 5.0, 5.0)
+GOLDEN_PIXELS, GOLDEN_MEAN = [158.44763, 156.25511], 121.440623
 
 
 def specimen(depth: int = 2, height: int = 192, width: int = 210, seed: int = 0) -> np.ndarray:
@@ -297,12 +298,126 @@ def test_the_smallest_field_is_accepted() -> None:
     assert prepared.lr_shape == (2, 64, 64)
 
 
-@pytest.mark.parametrize("name", ["denoised", "split"])
-def test_strategies_to_come_say_so(name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} is not available yet.*real, synthetic"):
-        strategy_named(name)
-    with pytest.raises(InputError, match="no strategy 'magic'"):
+def test_unknown_strategies_are_named() -> None:
+    with pytest.raises(InputError, match=r"no strategy 'magic'.*real, synthetic"):
         strategy_named("magic")
+
+
+def test_default_draws_are_those_of_the_first_release() -> None:
+    """Golden numbers: seeds in recipes that were published go on to mean the same pairs."""
+    prepared = synthetic(array_volume(specimen(1), SPACING, "hr.tif"), seed=5)
+    lr = np.stack([plane for _, planes in prepared.slices for plane in planes])
+    assert lr[:, 10, 10] == pytest.approx(GOLDEN_PIXELS, abs=1e-3)
+    assert lr.mean(dtype=np.float64) == pytest.approx(GOLDEN_MEAN, abs=1e-4)
+
+
+@pytest.mark.parametrize("sampling", ["area", "point"])
+@pytest.mark.parametrize("gain", [0.0, 1.5, -0.8])
+def test_richer_noise_and_point_sampling(sampling: Any, gain: float) -> None:
+    grey = specimen()
+    offset = 20.0 if gain >= 0 else 250.0
+    ranges = Degradation((0.9, 0.9), 0, (0.02, 0.02), 1, sampling, gain, offset)
+    prepared = synthetic(array_volume(grey, SPACING, "hr.tif"), degradation=ranges)
+    window = prepared.facts.hr_window
+    made = np.stack([planes[0] for _, planes in prepared.slices])
+    blurred = stages.blur(grey, stages.gaussian_kernel(0.9, 0.9, 0))
+    seen = {"area": stages.sample_area, "point": stages.sample_point}[sampling](blurred, 3)
+    variance = gain * (seen - offset) + (0.02 * (window.high - window.low)) ** 2
+    left = (made - seen) / np.sqrt(variance)
+    assert left.std() == pytest.approx(1, abs=0.03) and abs(left.mean()) < 0.04
+    bright = seen > np.median(seen)
+    assert left[bright].std() == pytest.approx(left[~bright].std(), rel=0.06)
+    assert prepared.facts.measured["drawn"][0]["noise_gain"] == gain
+
+
+def test_point_sampling_shares_more_noise_in_itself() -> None:
+    hr = array_volume(scan(specimen(), 20, 0), SPACING, "h")
+    kept = {}
+    for sampling in ("area", "point"):
+        ranges = Degradation((0.9, 0.9), 0, (0.0, 0.0), 1, sampling)
+        kept[sampling] = synthetic(hr, degradation=ranges).facts.noise_correlation
+    assert kept["area"] > kept["point"] > 0.5  # one pixel's blur covers less than its area
+
+
+def test_an_offset_that_cannot_be_is_refused() -> None:
+    hr = array_volume(scan(specimen(), 5, 0), SPACING, "hr.tif")
+    inverted = Degradation(noise_gain=-0.5)
+    with pytest.raises(InputError, match=r"100% of the grey values of hr\.tif lie above noise_off"):
+        synthetic(hr, degradation=inverted)
+    below = Degradation(noise_gain=0.5, noise_offset=125.0)
+    with pytest.raises(InputError, match="lie below noise_offset 125"):
+        synthetic(hr, degradation=below)
+
+
+# --- synthetic, with a repeated scan as target --------------------------------------------------
+
+
+def two_scans(sigma: float = 15.0, depth: int = 2) -> tuple[StoredVolume, StoredVolume]:
+    """HR and a repeat in other grey levels: HR = 0.5 * repeat - 20."""
+    grey = specimen(depth)
+    hr, repeat = scan(grey, sigma, 1), scan(2 * grey + 40, 2 * sigma, 2)
+    return array_volume(hr, SPACING, "hr.tif"), array_volume(repeat, SPACING, "again.tif")
+
+
+def test_a_repeat_is_the_target_and_its_noise_is_independent() -> None:
+    hr, repeat = two_scans()
+    quiet = Degradation((0.6, 0.6), 0, (0.0, 0.0), 1)
+    prepared = synthetic(hr, repeat=repeat, degradation=quiet)
+    facts = prepared.facts
+    assert abs(facts.noise_correlation or 1) < 0.03 and facts.warnings == ()
+    assert (synthetic(hr, degradation=quiet).facts.noise_correlation or 0) > 0.7
+    assert "second scan" in facts.assumption
+    assert [one["role"] for one in facts.provenance] == ["hr", "repeat"]
+    assert facts.measured["residual_px_rms"] < 0.3
+    (target, (lr,)), _ = prepared.slices
+    np.testing.assert_array_equal(target, repeat.read(_plane(repeat, 0))[0])
+    clean = specimen()[0]
+    seen = stages.sample_area(stages.blur(clean, stages.gaussian_kernel(0.6, 0.6, 0)), 3)
+    noise = lr - seen, stages.sample_area(target - (2 * clean + 40), 3)
+    assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.05
+    # One grey window: what LR shows as 0 and 1, the target shows as 0 and 1.
+    unit = facts.lr_window.to_unit(seen) - facts.hr_window.to_unit(2 * seen + 40)
+    assert np.abs(unit).max() < 0.02
+
+
+def test_repeats_that_are_none() -> None:
+    hr, repeat = two_scans(depth=3)
+    values = np.stack([repeat.read(_plane(repeat, z))[0] for z in range(3)])
+
+    def other(planes: np.ndarray, nm: Any = SPACING) -> StoredVolume:
+        return array_volume(planes, nm, "again.tif")
+
+    with pytest.raises(InputError, match="not a copy"):
+        synthetic(hr, repeat=replace(hr, name="again.tif"))
+    own = np.stack([hr.read(_plane(hr, z))[0] for z in range(3)])
+    with pytest.raises(InputError, match="not a copy"):
+        synthetic(hr, repeat=other(3 * own.astype(np.float32) + 7))
+    with pytest.raises(InputError, match="same field in none of 3 slices"):
+        synthetic(hr, repeat=other(values[[1, 2, 0]]))
+    with pytest.raises(InputError, match="invert the contrast"):
+        synthetic(hr, repeat=other(700 - values.astype(np.float32)))
+    with pytest.raises(InputError, match=r"\(3, 191, 210\).*same grid"):
+        synthetic(hr, repeat=other(values[:, 1:]))
+    with pytest.raises(InputError, match=r"spacing of .*same grid"):
+        synthetic(hr, repeat=other(values, (40.0, 6.0, 6.0)))
+    with pytest.raises(InputError, match=r"again\.tif: slice 1 holds 1 value"):
+        synthetic(hr, repeat=with_values(repeat, (1, 5, 5), np.nan))
+    one_wrong = synthetic(hr, repeat=other(values[[0, 2, 2]]))
+    assert one_wrong.facts.hr_z == (0, 2) and one_wrong.refused == 1
+    assert any("1 of 3 slices" in line for line in one_wrong.facts.warnings)
+
+
+def test_a_repeat_out_of_register_or_with_shared_noise_is_warned_of() -> None:
+    grey = specimen(2, 196, 210)
+    hr = array_volume(scan(grey[:, :192], 10, 1), SPACING, "hr.tif")
+    moved = array_volume(scan(grey[:, 3:195], 10, 2), SPACING, "again.tif")
+    facts = synthetic(hr, repeat=moved).facts
+    assert facts.measured["residual_px_rms"] == pytest.approx(3, abs=0.3)
+    assert any("3.0 pixels (rms) out of register" in line for line in facts.warnings)
+    own = np.stack([hr.read(_plane(hr, z))[0] for z in range(2)])
+    averaged = array_volume(own + scan(grey[:, :192], 5, 3), SPACING, "again.tif")
+    lines = synthetic(hr, repeat=averaged).facts.warnings
+    assert any("or they share noise" in line for line in lines)
 
 
 @pytest.mark.real_data

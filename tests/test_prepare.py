@@ -144,8 +144,7 @@ def test_an_existing_output_is_refused_before_the_scans_are_read(
     ("wishes", "says"),
     [
         ({"strategy": "real"}, "--lr"),
-        ({"strategy": "denoised"}, "not available yet"),
-        ({"strategy": "split"}, "not available yet"),
+        ({"strategy": "denoised"}, "--lr"),
         ({"strategy": "guess"}, "no strategy 'guess'"),
         ({"strategy": "synthetic", "scale": 4}, "48 x 52 pixels"),
     ],

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from emsr.errors import InputError
-from emsr.recipe import TRAINING, Degradation, Recipe, Training, make_recipe, recipe_from
+from emsr.recipe import (
+    TRAINING,
+    Degradation,
+    Denoising,
+    Recipe,
+    Splitting,
+    Training,
+    make_recipe,
+    recipe_from,
+)
 
 
 def test_an_empty_file_is_the_default(tmp_path):
@@ -51,7 +60,12 @@ def test_the_documented_recipe_is_the_default():
     documented = recipe_from(table)
     assert documented == recipe_from({})
     assert {f.name for f in fields(Training)} == set(table["training"])
-    assert {f.name for f in fields(Degradation)} == set(table["degradation"])
+    for part, kind in (
+        ("degradation", Degradation),
+        ("denoising", Denoising),
+        ("splitting", Splitting),
+    ):
+        assert {f.name for f in fields(kind)} == set(table[part])
 
 
 @pytest.mark.parametrize(

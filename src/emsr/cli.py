@@ -8,7 +8,6 @@ command, so that ``emsr --help`` is quick.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,21 @@ import typer
 
 from emsr import __version__
 from emsr.errors import InputError
+from emsr.options import (
+    Device,
+    Json,
+    Level,
+    Levels,
+    Overwrite,
+    Quiet,
+    RecipeFile,
+    Seed,
+    SpacingNm,
+    bytes_of,
+    levels_of,
+    slab_of,
+    spacing_nm,
+)
 from emsr.recipe import make_recipe
 
 if TYPE_CHECKING:
@@ -29,83 +43,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _spacing(text: str | None) -> tuple[float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        z, y, x = (float(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r}: expected Z,Y,X in nm, such as 50,15,15") from None
-    if not all(0 < part < float("inf") for part in (z, y, x)):
-        raise typer.BadParameter(f"{text!r}: every spacing must be a positive number of nm")
-    return z, y, x
-
-
-def _levels(text: str | None, roles: tuple[str, ...]) -> dict[str, int]:
-    """The pyramid level of each input: one number for all of them, or by role."""
-    if text is None:
-        return {}
-    try:
-        if "=" not in text:
-            found = dict.fromkeys(roles, int(text))
-        else:
-            parts = (part.split("=") for part in text.split(","))
-            found = {role.strip(): int(number) for role, number in parts}
-        if set(found) <= set(roles) and min(found.values()) >= 0:
-            return found
-    except ValueError:
-        pass
-    raise typer.BadParameter(
-        f"{text!r}: expected a number from 0 on, or some of {', '.join(f'{r}=N' for r in roles)}"
-    )
-
-
-def _slab(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-    i, n = (int(part) for part in found.groups()) if found else (0, 0)
-    if not 1 <= i <= n:
-        raise typer.BadParameter(f"{text!r}: expected I/N from 1/N to N/N, such as 2/8")
-    return i, n
-
-
-def _bytes(text: str | None) -> int | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d+)?) ?([KMGT]?)(I?)B?", text.strip().upper())
-    if not found:
-        raise typer.BadParameter(f"{text!r}: expected an amount of memory, such as 4GB")
-    number, unit, binary = found.groups()
-    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit or " "))
-
-
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
-Json = Annotated[bool, typer.Option("--json", help="Print a summary for machines on stdout.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the output.")]
-SpacingNm = Annotated[
-    str | None,
-    typer.Option("--spacing", metavar="Z,Y,X", help="Spacing in nm; overrides the file's."),
-]
-Level = Annotated[
-    int, typer.Option("--level", min=0, help="Level of the input's pyramid, 0 the finest.")
-]
-Levels = Annotated[
-    str | None,
-    typer.Option(
-        "--level",
-        metavar="N",
-        help="Pyramid level to read, 0 the finest; or by input, such as hr=1,lr=0.",
-    ),
-]
-RecipeFile = Annotated[
-    Path | None,
-    typer.Option("--recipe", metavar="R.toml", help="Settings (docs/recipe.md)."),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random; default 0.")]
 
 
 def _version(wanted: bool) -> None:
@@ -159,7 +96,7 @@ def simulate(
     """A phantom of brain tissue, scanned at LR and twice at HR, with its clean truth."""
     from emsr.jobs.simulate import simulate as job
 
-    nm = _spacing(spacing)
+    nm = spacing_nm(spacing)
     _run(
         lambda ears: job(
             out, preset, shape, scale, seed, overwrite=overwrite, spacing_nm=nm, listener=ears
@@ -170,14 +107,86 @@ def simulate(
 
 
 @app.command()
+def inspect(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Image, stack, volume or URL.")],
+    hr: Annotated[
+        str | None, typer.Option(help="HR scan of the same field: tells the blur of PATH.")
+    ] = None,
+    repeat: Annotated[
+        str | None, typer.Option(help="A second scan like PATH: tells noise and resolution.")
+    ] = None,
+    offset: Annotated[
+        float | None, typer.Option(help="Grey level without electrons: tells the read noise.")
+    ] = None,
+    spacing: SpacingNm = None,
+    level: Levels = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """What an image is: grid, greys, noise, blur, resolution."""
+    from emsr.jobs.inspect import inspect as job
+
+    nm, levels = spacing_nm(spacing), levels_of(level, ("path", "hr", "repeat"))
+    _run(
+        lambda ears: job(
+            path,
+            hr=hr,
+            repeat=repeat,
+            offset=offset,
+            spacing_nm=nm,
+            levels=levels,
+            listener=ears,
+        ),
+        quiet,
+        as_json,
+    )
+
+
+@app.command()
+def advise(
+    lr: Annotated[str, typer.Option(help="LR scan.")],
+    hr: Annotated[str | None, typer.Option(help="HR scan, of the same field or another.")] = None,
+    repeat: Annotated[str | None, typer.Option(help="A second HR scan of the HR field.")] = None,
+    spacing: SpacingNm = None,
+    level: Levels = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Which strategy and network suit these scans, and the numbers that say so."""
+    from emsr.jobs.advise import advise as job
+
+    nm, levels = spacing_nm(spacing), levels_of(level, ("lr", "hr", "repeat"))
+    _run(
+        lambda ears: job(lr, hr=hr, repeat=repeat, spacing_nm=nm, levels=levels, listener=ears),
+        quiet,
+        as_json,
+    )
+
+
+@app.command()
 def prepare(
     hr: Annotated[str, typer.Option(help="HR scan.")],
     strategy: Annotated[
         Literal["real", "synthetic", "denoised", "split"],
-        typer.Option(help="Where LR and HR come from (denoised, split: not in this version)."),
+        typer.Option(help="Where LR and HR come from; `emsr advise` tells which suits."),
     ],
     out: Annotated[Path, typer.Option(metavar="PAIRS.zarr", help="Pairs to write.")],
     lr: Annotated[str | None, typer.Option(help="LR scan, in register with the HR scan.")] = None,
+    repeat: Annotated[
+        str | None, typer.Option(help="A second HR scan of the field: synthetic's target.")
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(metavar="LR", help="LR scan, of any field, that LR made from HR resembles."),
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(min=0, help="HR's noise in grey levels; default: estimated."),
+    ] = None,
+    denoiser: Annotated[
+        Literal["nlm", "blind", "slices"] | None,
+        typer.Option(help="Of the strategy denoised; default nlm (non-local means)."),
+    ] = None,
     scale: Annotated[
         int | None,
         typer.Option(
@@ -197,7 +206,8 @@ def prepare(
     """Pairs of LR and HR fields to learn from; refuses what does not match."""
     from emsr.jobs.prepare import prepare as job
 
-    nm, levels = _spacing(spacing), _levels(level, ("hr", "lr"))
+    nm = spacing_nm(spacing)
+    levels = levels_of(level, ("hr", "lr", "repeat", "calibrate"))
     _run(
         lambda ears: job(
             hr,
@@ -205,10 +215,13 @@ def prepare(
             strategy,
             lr=lr,
             scale=scale,
-            recipe=make_recipe(recipe, seed=seed),
+            recipe=make_recipe(recipe, seed=seed, denoiser=denoiser),
             overwrite=overwrite,
             spacing_nm=nm,
             levels=levels,
+            repeat=repeat,
+            calibrate=calibrate,
+            noise_sigma=noise,
             listener=ears,
         ),
         quiet,
@@ -234,6 +247,12 @@ def train(
     ] = None,
     seed: Seed = None,
     recipe: RecipeFile = None,
+    watch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PAIRS2.zarr", help="Pairs to validate on; default: the last rows of PAIRS."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -250,6 +269,7 @@ def train(
             pairs,
             out,
             make_recipe(recipe, network=network, loss=loss, steps=steps, seed=seed),
+            watch=watch,
             resume=resume,
             device=device,
             overwrite=overwrite,
@@ -308,7 +328,7 @@ def upscale(
     as_json: Json = False,
 ) -> None:
     """The SR volume, tile by tile; run again after any interruption, it goes on where it was."""
-    nm, part, limit = _spacing(spacing), _slab(slab), _bytes(memory)
+    nm, part, limit = spacing_nm(spacing), slab_of(slab), bytes_of(memory)
     if dask and dask != "local" and workers:
         raise typer.BadParameter(
             "--workers is for this machine or --dask local: a scheduler has its own"
@@ -364,8 +384,8 @@ def evaluate(
     """Scores of an SR volume, and a report to look at."""
     from emsr.jobs.evaluate import evaluate as job
 
-    nm = _spacing(spacing)
-    levels = _levels(level, ("sr", "reference", "repeat", "lr", "truth"))
+    nm = spacing_nm(spacing)
+    levels = levels_of(level, ("sr", "reference", "repeat", "lr", "truth"))
     _run(
         lambda ears: job(
             sr,
@@ -401,7 +421,7 @@ def convert(
     """A checkpoint of the published code as a model file; loads tensors only."""
     from emsr.jobs.convert import convert as job
 
-    nm = _spacing(spacing)
+    nm = spacing_nm(spacing)
     _run(lambda ears: job(checkpoint, out, nm, overwrite=overwrite, listener=ears), quiet, as_json)
 
 

@@ -21,6 +21,14 @@ Positive = Annotated[float, Gt(0)]
 Count = Annotated[int, Ge(1)]
 
 
+def _countable(gain: float) -> bool:
+    return gain == 0 or 1e-6 <= abs(gain) < float("inf")
+
+
+Gain = Annotated[float, Predicate(_countable)]
+"""Grey levels per electron: 0, or far enough from it that electrons can be counted."""
+
+COUNTABLE = "expected 0, or at least 1e-6 in size"
 RISING = "expected two numbers from 0 up, the lower one first"
 
 
@@ -35,7 +43,7 @@ _STRICT = {"extra": "forbid"}  # what pydantic is told: an unknown key is an err
 
 @dataclass(frozen=True)
 class Degradation:
-    """Ranges from which the strategy ``synthetic`` draws one LR scan per slice and variant."""
+    """Ranges from which ``synthetic`` and ``split`` draw one LR scan per slice and variant."""
 
     __pydantic_config__ = _STRICT
 
@@ -50,9 +58,9 @@ class Degradation:
     """LR scans that are drawn from each HR slice."""
     sampling: Literal["area", "point"] = "area"
     """What an LR pixel sees: the mean of its area, or its centre."""
-    noise_gain: float = 0.0
+    noise_gain: Gain = 0.0
     """Grey levels per electron of the Poisson noise that is added before it; 0 adds none, negative
-    where heavy stain is dark."""
+    where heavy stain is dark. For thinning it is the HR scan's gain."""
     noise_offset: float = 0.0
     """Grey level without electrons, for ``noise_gain``."""
 
@@ -185,13 +193,16 @@ class Demo:
 DEMO = Demo()
 
 
-def make_recipe(path: Path | None = None, **changes: Any) -> Recipe:
+def make_recipe(path: Path | None = None, *, denoiser: str | None = None, **changes: Any) -> Recipe:
     """The recipe in the TOML file at ``path`` (or the default) with ``changes``: keys, at the top
-    or of one of its tables, that are replaced where they are not None."""
+    or of the tables ``training`` and ``upscaling``, that are replaced where they are not None.
+    ``denoiser`` is the method of the table ``denoising``."""
     table = _read(path) if path else {}
     for key, value in changes.items():
         if value is not None:
             _place(table, key)[key] = value
+    if denoiser is not None:
+        _inner(table, "denoising")["method"] = denoiser
     try:
         return recipe_from(table)
     except InputError as error:
@@ -216,7 +227,8 @@ def recipe_from(table: dict[str, Any]) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        said = RISING if first["type"] == "predicate_failed" else first["msg"]
+        of_predicate = RISING if isinstance(first["input"], (list, tuple)) else COUNTABLE
+        said = of_predicate if first["type"] == "predicate_failed" else first["msg"]
         raise InputError(f"recipe key {where}: found {first['input']!r}; {said}") from None
 
 
@@ -238,6 +250,10 @@ def _place(table: dict[str, Any], key: str) -> dict[str, Any]:
     """The table, or the part of it, that ``key`` belongs to."""
     for part, kind in (("training", Training), ("upscaling", Upscaling)):
         if key in (entry.name for entry in fields(kind)):
-            inner = table.setdefault(part, {})
-            return inner if isinstance(inner, dict) else {}  # not a table: recipe_from says so
+            return _inner(table, part)
     return table
+
+
+def _inner(table: dict[str, Any], part: str) -> dict[str, Any]:
+    inner = table.setdefault(part, {})
+    return inner if isinstance(inner, dict) else {}  # not a table: recipe_from says so

@@ -17,7 +17,7 @@ from emsr.pairs.register import common_scale
 from emsr.pairs.scans import Prepared, Request
 from emsr.pairs.store import SlicePair, is_pairs, write_pairs
 from emsr.pairs.strategies import NEEDS_LR, strategy_named
-from emsr.recipe import SYNTHETIC_SCALE, Recipe
+from emsr.recipe import SYNTHETIC_SCALE, Denoising, Recipe
 from emsr.volumes.png import write_png
 from emsr.volumes.source import open_volume
 from emsr.volumes.spacing import Spacing
@@ -38,13 +38,15 @@ def prepare(
     *,
     repeat: str | Path | None = None,
     calibrate: str | Path | None = None,
+    noise_sigma: float | None = None,
 ) -> dict[str, Any]:
     """Make pairs by ``strategy`` (``real``, ``synthetic``, ``denoised`` or ``split``) and store
-    them at ``out``; pictures of what a strategy did lie beside it.
+    them at ``out``, with pictures of what a strategy did.
 
     ``repeat`` is a second scan of the HR field: ``synthetic`` takes it as target, so that input and
     target have noise of their own. ``calibrate`` is an LR scan, of this field or another of the
-    same tissue, whose blur and noise LR scans made from HR are given. ``scale`` None is read off
+    same tissue, whose blur and noise LR scans made from HR are given. ``noise_sigma`` is HR's in
+    grey levels where it is known; None estimates it. ``scale`` None is read off
     the shapes (``real``, ``denoised``) or taken from the recipe; ``spacing_nm`` is the HR scan's
     (z, y, x) and overrides the files'; ``levels`` are those of the pyramids "hr", "lr", "repeat"
     and "calibrate", 0 where absent. Returns ``pairs`` (LR slices), ``refused``
@@ -64,15 +66,21 @@ def prepare(
     calibrate = _used(
         calibrate, strategy not in NEEDS_LR, f"the strategy {strategy} has a real LR scan", listener
     )
+    if noise_sigma is not None and not 0 < noise_sigma < float("inf"):
+        raise InputError(f"noise of {noise_sigma:g} grey levels: expected a number above 0")
+    if strategy != "denoised" and recipe.denoising.method != Denoising.method:
+        listener.say(f"the strategy {strategy} does not denoise: the denoiser is not used")
     levels = levels or {}
     hr_volume, lr_volume, scale = _scans(
         hr, lr, scale or recipe.scale, spacing_nm, levels, listener
     )
+    coarse = coarser_spacing(spacing_nm, scale)
     others = {
-        role: open_volume(path, None, levels.get(role, 0))
-        for role, path in (("repeat", repeat), ("calibrate", calibrate))
+        role: open_volume(path, nm, levels.get(role, 0))
+        for role, path, nm in (("repeat", repeat, spacing_nm), ("calibrate", calibrate, coarse))
         if path
     }
+    _say_notices(listener, *others.values())
     prepared = chosen(
         Request(
             hr=hr_volume,
@@ -82,6 +90,7 @@ def prepare(
             seed=recipe.seed,
             repeat=others.get("repeat"),
             calibrate=others.get("calibrate"),
+            noise_sigma=noise_sigma,
             denoising=recipe.denoising,
             splitting=recipe.splitting,
             tick=lambda done, total: listener.progress("measuring slices", done, total, ""),
@@ -113,8 +122,8 @@ def _used(path: str | Path | None, wanted: bool, why: str, listener: Listener) -
 
 
 def _drawn(out: str | Path, name: str, image: np.ndarray) -> str:
-    """The picture ``name`` beside the pairs at ``out``."""
-    path = Path(out).with_suffix(f".{name}.png")
+    """The picture ``name``, in the folder of the pairs at ``out``."""
+    path = Path(out) / f"{name}.png"
     write_png(path, image)
     return str(path)
 
@@ -124,7 +133,8 @@ def _lines(prepared: Prepared, out: str | Path) -> list[str]:
     register = facts.measured.get("residual_px_rms")
     lines = [f"{out}: {prepared.lr_shape[0]} LR slices paired, {prepared.refused} refused"]
     if register is not None:
-        lines.append(f"LR and HR are in register within {register:.2f} HR pixels rms")
+        scans = "HR and its repeat" if facts.strategy == "synthetic" else "LR and HR"
+        lines.append(f"{scans} are in register within {register:.2f} HR pixels rms")
     return lines
 
 

@@ -8,6 +8,8 @@ stain -> electron yield -> beam PSF -> sampling at the pixel size -> dose -> det
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import ndimage
@@ -81,6 +83,10 @@ def sample_point(image: Image, factor: int) -> Image:
     return blocks[..., low:high, :, low:high].mean(axis=(-3, -1), dtype=np.float32)
 
 
+SAMPLINGS: dict[str, Callable[[Image, int], Image]] = {"area": sample_area, "point": sample_point}
+"""By the name that recipes give them."""
+
+
 def shot_noise(electrons: Image, rng: np.random.Generator) -> Image:
     """Electrons counted where ``electrons`` are expected per pixel: Poisson, mean = variance."""
     return rng.poisson(electrons).astype(np.float32)
@@ -98,6 +104,22 @@ def gaussian_noise(image: Image, sigma: float, rng: np.random.Generator) -> Imag
     """``image`` plus white Gaussian noise of standard deviation ``sigma`` (units of ``image``)."""
     noise = rng.standard_normal(np.shape(image), dtype=np.float32)
     return np.asarray(image, np.float32) + np.float32(sigma) * noise
+
+
+def poisson_gaussian(
+    expected: Image, gain: float, offset: float, read_noise: float, rng: np.random.Generator
+) -> Image:
+    """One exposure whose mean is ``expected`` grey levels: shot noise, detector, read noise.
+
+    ``gain`` in grey levels per electron (not 0; negative inverts the contrast), ``offset`` the grey
+    level without electrons, ``read_noise`` a standard deviation in grey levels. The variance is
+    ``gain * (expected - offset) + read_noise**2``. No detector counts fewer than no electrons: what
+    is expected beyond the offset is taken as the offset. Neither rounded nor clipped after.
+    """
+    # Double precision: where the noise hardly depends on the signal, the offset lies far away.
+    electrons = np.maximum((np.asarray(expected, np.float64) - offset) / gain, 0)
+    counted = offset + gain * rng.poisson(electrons).astype(np.float64)
+    return gaussian_noise(counted.astype(np.float32), read_noise, rng)
 
 
 def quantise(grey: Image, dtype: DTypeLike) -> NDArray[np.generic]:

@@ -52,7 +52,10 @@ def start(network: torch.nn.Module, training: Training, device: torch.device) ->
     """A run at step 0."""
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean = AveragedModel(network, multi_avg_fn=partial(_towards, training.ema))
-    optimiser = torch.optim.Adam(network.parameters(), lr=training.learning_rate)
+    # Without decay AdamW is Adam, to the bit.
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
+    )
     return Run(network, mean, optimiser, best=_copy(network))
 
 
@@ -72,12 +75,13 @@ def fit(
     folder: Path,
     progress: Callable[[int, str], None],
 ) -> None:
-    """Train ``run`` up to ``training.steps``, in place.
+    """Train ``run`` in place until ``stop_reason`` has one.
 
     ``draw(step)`` gives ``(b, slices, y, x)`` LR and ``(b, 1, s*y, s*x)`` HR patches in network
     units; ``validate(network)`` a PSNR in dB on a field that is never drawn from. Every
-    ``checkpoint_every`` steps the mean weights are validated, the best are kept, and ``folder``
-    gets ``state.safetensors`` and a line of ``history.jsonl``. ``progress(step, note)``.
+    ``checkpoint_every`` steps the mean weights are validated, the best are kept (those of step 0
+    among them), and ``folder`` gets ``state.safetensors`` and a line of ``history.jsonl``, the last
+    one with the reason. ``progress(step, note)``.
     """
     device = next(run.network.parameters()).device
     cast = _autocast(training.precision, device)
@@ -85,9 +89,11 @@ def fit(
     note = ""
     spent, began = run.seconds, time.monotonic()
     run.network.train()
-    for step in range(run.step, training.steps):
-        losses.append(_train_step(run, draw, training, seed, step, device, cast))
-        run.step = step + 1
+    if run.step == 0:
+        run.best_psnr = validate(run.mean.module)
+    while stop_reason(run, training) is None:
+        losses.append(_train_step(run, draw, training, seed, run.step, device, cast))
+        run.step += 1
         if run.step % training.checkpoint_every == 0 or run.step == training.steps:
             run.seconds = spent + time.monotonic() - began
             _checkpoint(run, validate, float(np.mean(losses)), training, folder)
@@ -95,6 +101,20 @@ def fit(
             last = run.history[-1]
             note = f"loss {last['loss']:.4f}, validation {last['validation_psnr']:.2f} dB"
         progress(run.step, note or f"loss {losses[-1]:.4f}")
+
+
+def stop_reason(run: Run, training: Training) -> str | None:
+    """Why training is over, in words; None while it goes on. Follows from the run's state alone, so
+    that a resumed run ends where an uninterrupted one does."""
+    if run.step >= training.steps:
+        return f"all {training.steps} steps done"
+    since = sum(line["step"] > run.best_step for line in run.history)
+    if not training.patience or since < training.patience:
+        return None
+    return (
+        f"validation has not improved since step {run.best_step} (best {run.best_psnr:.2f} dB, "
+        f"now {run.history[-1]['validation_psnr']:.2f} dB)"
+    )
 
 
 def _train_step(
@@ -148,7 +168,7 @@ def _checkpoint(
     run: Run, validate: Validate, loss: float, training: Training, folder: Path
 ) -> None:
     psnr = validate(run.mean.module)
-    if psnr > run.best_psnr:
+    if psnr >= run.best_psnr:
         run.best, run.best_psnr, run.best_step = _copy(run.mean.module), psnr, run.step
     run.history.append(
         {
@@ -159,6 +179,8 @@ def _checkpoint(
             "seconds": round(run.seconds, 1),
         }
     )
+    if stopped := stop_reason(run, training):
+        run.history[-1]["stopped"] = stopped
     save_state(run, folder)
 
 

@@ -13,6 +13,10 @@ from skimage.registration import phase_cross_correlation
 SMOOTHING_PX = 1.0
 LARGEST_FIELD_PX = 2048
 STEPS_PER_PX = 50
+GREY_SMOOTHING_PX = 3.0
+"""LR pixels. On the phantoms (4 slices, either preset) the gain is then right to 1.2 % and the
+offset to 1.5 grey levels, most of it from LR greys that saturate. Less leaves more of the PSF, more
+leaves small fields too few independent pixels."""
 
 
 def likeness(lr: np.ndarray, hr_mean: np.ndarray) -> float:
@@ -55,16 +59,23 @@ def _hann(shape: tuple[int, ...]) -> np.ndarray:
 
 def grey_moments(lr: np.ndarray, hr_mean: np.ndarray) -> np.ndarray:
     """Number of pixels and sums of x, y, x*x, x*y with x the area-averaged HR slice and y the LR
-    slice, both (y, x) on the LR grid. Sums over slices give the moments of all."""
-    x, y = hr_mean.astype(np.float64).ravel(), lr.astype(np.float64).ravel()
+    slice, both (y, x) on the LR grid and smoothed. Sums over slices give the moments of all.
+
+    The LR scan is blurred by a PSF of its own, which flattens y against x at fine detail (the gain
+    came out 4 to 9 % too low): both are compared where only coarse detail is left.
+    """
+    x, y = (
+        gaussian_filter(image.astype(np.float64), GREY_SMOOTHING_PX).ravel()
+        for image in (hr_mean, lr)
+    )
     return np.array([x.size, x.sum(), y.sum(), np.sum(x * x), np.sum(x * y)])
 
 
 def grey_relation(moments: np.ndarray) -> tuple[float, float]:
     """Gain and offset of LR = gain * mean(HR) + offset by least squares.
 
-    LR is regressed on the area-averaged HR, not the other way round: averaging leaves that one with
-    less noise, and noise in the regressor flattens the gain.
+    LR is regressed on the area-averaged HR, not the other way round: noise in the regressor
+    flattens the gain, and that one has less.
     """
     n, x, y, xx, xy = moments
     gain = (xy / n - x * y / n**2) / (xx / n - (x / n) ** 2)

@@ -40,6 +40,8 @@ class Request:
     """A second HR scan of the field, on the same grid."""
     calibrate: Volume | None = None
     """An LR scan that synthetic ones are to resemble, of the same field or another."""
+    noise_sigma: float | None = None
+    """Standard deviation of HR's noise in grey levels where the user knows it; else estimated."""
     denoising: Denoising = field(default_factory=Denoising)
     splitting: Splitting = field(default_factory=Splitting)
     tick: Callable[[int, int], None] = lambda _done, _total: None
@@ -62,7 +64,7 @@ class Prepared:
     remarks: tuple[str, ...]
     """What the user should hear beside the warnings in ``facts``."""
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """To look at, by name: 8-bit (y, x) images that are written beside the pairs."""
+    """To look at, by name: 8-bit (y, x) images that are written into the folder of the pairs."""
 
 
 def checked_slices(volume: Volume, digest: Any) -> Iterator[np.ndarray]:

@@ -52,8 +52,8 @@ class Facts:
     assumption: str
     """What the strategy takes for granted about the noise of input and target."""
     noise_correlation: float | None
-    """Measured (``real``) or expected (``synthetic``) correlation of the two noises on the LR
-    grid."""
+    """Of the noises of input and target, on the LR grid: measured (``real``, ``denoised``),
+    expected (``synthetic``), or what LR inherits of the one measured (``split``, a repeat)."""
     measured: dict[str, Any]
     """The other numbers the strategy rests on, and for ``synthetic`` the degradations drawn."""
     warnings: tuple[str, ...]

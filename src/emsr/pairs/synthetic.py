@@ -1,180 +1,171 @@
 """The strategy ``synthetic``: LR scans made from an HR scan by a drawn microscope.
 
-Knows which numbers are drawn and in which order; what they do to an image is the business of
-``microscope.stages``.
+Knows which slices are made and what their noise has in common with the target; which numbers are
+drawn is the business of ``made_lr``, what they do to an image of ``microscope.stages``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 
-from emsr.errors import InputError
 from emsr.geometry.tiles import coarser_spacing
-from emsr.microscope import stages
-from emsr.pairs.noise import finest_detail, inherited_correlation
-from emsr.pairs.scans import (
-    Prepared,
-    Request,
-    check_field,
-    checked_slices,
-    grey_window,
-    new_digest,
-    provenance,
-    read_slice,
-)
+from emsr.pairs.calibrate import Calibrated, calibrated
+from emsr.pairs.made_from import HrField, clipping, crop_remarks, hr_field
+from emsr.pairs.made_lr import Drawn, Microscope, draw
+from emsr.pairs.made_repeat import Repeat, measured_repeat
+from emsr.pairs.noise import NOTABLE_NOISE_CORRELATION, WHITE, colour_of
+from emsr.pairs.scans import Prepared, Request, grey_window
 from emsr.pairs.store import Facts, SlicePair
-from emsr.recipe import Degradation
 from emsr.volumes.intensity import Intensity
-from emsr.volumes.volume import Volume
 
 ASSUMPTION = (
     "LR is made from the HR scan, so input and target share the noise of that scan: their noise is "
     "not independent. The expected correlation of an LR pixel's noise with the mean noise of the "
-    "HR pixels it covers is stated, from the HR noise measured (taken as white) and the "
-    "degradations drawn."
+    "HR pixels it covers is stated, from the HR noise measured (taken as white unless calibrated) "
+    "and the degradations drawn; what is added to LR comes on top of the noise that it carries "
+    "from HR."
 )
-NOTABLE_NOISE_CORRELATION = 0.05
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """The microscope that makes one LR slice: PSF widths in HR pixels, its angle, and the noise
-    added as a share of the grey window."""
-
-    blur_a_px: float
-    blur_b_px: float
-    angle_rad: float
-    noise: float
-
-    def kernel(self) -> np.ndarray:
-        """The PSF, (k, k)."""
-        return stages.gaussian_kernel(self.blur_a_px, self.blur_b_px, self.angle_rad)
+REPEAT_ASSUMPTION = (
+    "LR is made from one HR scan, the target is a second scan of the same field: the noise of the "
+    "two scans is taken as independent. Checked by the correlation of their finest detail (second "
+    "differences) in flat patches, an upper bound, since structure as fine as a pixel counts too; "
+    "stated is what LR inherits of it."
+)
 
 
 def synthetic(request: Request) -> Prepared:
     """``degradation.variants`` LR scans of every HR slice that is not constant.
 
-    A field that is not a multiple of the scale loses its last rows and columns. InputError where
-    the scale is missing, a value is not finite, the field is too small, or every slice is constant.
+    With ``request.repeat`` the target is that scan, with ``request.calibrate`` LR is made like that
+    one. A field that is not a multiple of the scale loses its last rows and columns. InputError
+    where the scale is missing, a value is not finite, the field is too small, every slice is
+    constant, or one of the other scans does not fit.
     """
-    hr, scale, variants = request.hr, request.scale, request.degradation.variants
-    if scale is None or scale < 1:
-        raise InputError(f"scale {scale}: expected a whole number from 1 up; give --scale")
-    cropped = (hr.shape[1] // scale * scale, hr.shape[2] // scale * scale)
-    lr_field = (cropped[0] // scale, cropped[1] // scale)
-    check_field(lr_field, f"{hr.name} at scale {scale}")
-    digest = new_digest()
-    kept, hr_noise = _measure(request, cropped, digest)
-    if not kept:
-        raise InputError(f"{hr.name}: every slice is constant, there is nothing to learn from")
-    window = grey_window(hr, kept)
-    drawn = [
-        draw(request.degradation, request.seed, v, z)[0] for z in kept for v in range(variants)
-    ]
-    correlation = _mean_correlation(drawn, scale, hr_noise, window)
+    field = hr_field(request)
+    repeat = measured_repeat(request, field) if request.repeat is not None else None
+    kept = field.kept if repeat is None else repeat.kept
+    target = request.hr if repeat is None else repeat.volume
+    window = grey_window(target, kept)
+    seen_window = _seen_by_hr(window, repeat)
+    fit = calibrated(request, field, seen_window, 0.0)
+    microscope = _microscope(request, field, seen_window, fit)
+    variants = range(request.degradation.variants)
+    drawn = [microscope.draws(v, z)[0] for z in kept for v in variants]
+    noise = _hr_noise(request, field, fit)
+    correlation = _correlation(drawn, microscope, field, repeat, noise)
     facts = Facts(
         strategy="synthetic",
-        scale=scale,
-        lr_spacing_nm=coarser_spacing(hr.spacing_nm, scale),
-        hr_spacing_nm=hr.spacing_nm,
-        lr_window=window,
+        scale=field.scale,
+        lr_spacing_nm=coarser_spacing(request.hr.spacing_nm, field.scale),
+        hr_spacing_nm=request.hr.spacing_nm,
+        lr_window=microscope.lr_window,
         hr_window=window,
-        hr_z=tuple(kept),
-        hr_dtype=np.dtype(hr.dtype).name,
-        assumption=ASSUMPTION,
+        hr_z=kept,
+        hr_dtype=np.dtype(target.dtype).name,
+        assumption=ASSUMPTION if repeat is None else REPEAT_ASSUMPTION,
         noise_correlation=correlation,
         measured={
-            "hr_noise_sigma": hr_noise,
-            "refused_constant": [z for z in range(hr.shape[0]) if z not in kept],
-            "drawn": [asdict(microscope) for microscope in drawn],
+            "hr_noise_sigma": noise[0],
+            "clipped_fraction": field.clipped,
+            "refused_constant": field.constant,
+            **(repeat.measured if repeat else {}),
+            **({"calibration": fit.told.measured} if fit else {}),
+            "drawn": [asdict(one) for one in drawn],
         },
-        warnings=_warnings(correlation),
-        provenance=(provenance(hr, "hr", digest),),
+        warnings=(*_warnings(correlation, repeat, fit), *clipping(field)),
+        provenance=(
+            field.provenance,
+            *((repeat.provenance,) if repeat else ()),
+            *((fit.provenance,) if fit else ()),
+        ),
         recipe={"degradation": asdict(request.degradation)},
         seed=request.seed,
     )
     return Prepared(
         facts=facts,
-        slices=_slices(request, kept, cropped, scale, window),
-        lr_shape=(len(drawn), *lr_field),
+        slices=_slices(field, repeat, microscope, kept, variants),
+        lr_shape=(len(drawn), *field.lr_field),
         lr_dtype=np.dtype(np.float32),
-        hr_shape=(len(kept), *cropped),
-        hr_array_dtype=np.dtype(hr.dtype),
-        refused=hr.shape[0] - len(kept),
-        remarks=_remarks(hr, cropped, scale),
+        hr_shape=(len(kept), *field.shape),
+        hr_array_dtype=np.dtype(target.dtype),
+        refused=request.hr.shape[0] - len(kept),
+        remarks=(*crop_remarks(field), *((fit.told.remark,) if fit else ())),
+        pictures={"calibration": fit.told.picture} if fit else {},
     )
 
 
-def draw(ranges: Degradation, seed: int, variant: int, z: int) -> tuple[Drawn, np.random.Generator]:
-    """The microscope of one LR slice, and the generator that goes on to draw its noise image.
-
-    Decided by seed, variant and slice alone. Every number is drawn whether it is used or not, so
-    that the recipe's ranges do not change which numbers the others get.
-    """
-    rng = np.random.default_rng([seed, variant, z])
-    a, b = rng.uniform(*ranges.blur_sigma_px, size=2).tolist()
-    anisotropic = rng.random() < ranges.anisotropic
-    angle, noise = rng.uniform(0, np.pi), rng.uniform(*ranges.noise_sigma)
-    return Drawn(a, b if anisotropic else a, angle if anisotropic else 0.0, noise), rng
+def _seen_by_hr(window: Intensity, repeat: Repeat | None) -> Intensity:
+    """The grey window of the target in the grey levels of the scan that LR is made from."""
+    if repeat is None:
+        return window
+    gain, offset = repeat.grey_gain, repeat.grey_offset
+    return Intensity(gain * window.low + offset, gain * window.high + offset)
 
 
-def degrade(
-    hr: np.ndarray, drawn: Drawn, scale: int, window: Intensity, rng: np.random.Generator
-) -> np.ndarray:
-    """LR (y, x) float32, in the grey levels of ``hr`` (s*y, s*x), neither rounded nor clipped."""
-    blurred = stages.blur(hr.astype(np.float32), drawn.kernel())
-    sigma = drawn.noise * (window.high - window.low)
-    return stages.gaussian_noise(stages.sample_area(blurred, scale), sigma, rng)
-
-
-def _measure(request: Request, cropped: tuple[int, int], digest: Any) -> tuple[list[int], float]:
-    """The slices that are not constant, and the standard deviation of their noise."""
-    kept, variances = [], []
-    for z, plane in enumerate(checked_slices(request.hr, digest)):
-        field = plane[: cropped[0], : cropped[1]]
-        if field.min() < field.max():
-            kept.append(z)
-            variances.append(np.mean(finest_detail(field) ** 2))
-        request.tick(z + 1, request.hr.shape[0])
-    return kept, float(np.sqrt(np.mean(variances))) if variances else 0.0
-
-
-def _mean_correlation(drawn: list[Drawn], scale: int, hr_noise: float, window: Intensity) -> float:
-    span = window.high - window.low
-    each = [inherited_correlation(d.kernel(), scale, hr_noise, d.noise * span) for d in drawn]
-    return float(np.mean(each))
-
-
-def _warnings(correlation: float) -> tuple[str, ...]:
-    if correlation < NOTABLE_NOISE_CORRELATION:
-        return ()
-    return (
-        f"LR is made from HR, so their noise correlates (expected {correlation:.2f}): the network "
-        f"will learn to keep part of the noise of HR",
-    )
-
-
-def _remarks(hr: Volume, cropped: tuple[int, int], scale: int) -> tuple[str, ...]:
-    found = []
-    if cropped != hr.shape[1:]:
-        found.append(
-            f"{hr.name}: {hr.shape[1]} x {hr.shape[2]} is not a multiple of the scale {scale}; "
-            f"cropped at the far edge to {cropped[0]} x {cropped[1]}"
+def _microscope(
+    request: Request, field: HrField, hr_window: Intensity, fit: Calibrated | None
+) -> Microscope:
+    if fit is None:
+        ranges = request.degradation
+        return Microscope(
+            scale=field.scale,
+            sampling=ranges.sampling,
+            grey_gain=1.0,
+            grey_offset=0.0,
+            lr_window=hr_window,
+            draws=lambda variant, z: draw(ranges, request.seed, variant, z),
         )
-    if hr.spacing_nm is None:
-        found.append(f"{hr.name} states no spacing: the pairs carry none")
+    return fit.fit.microscope(request.seed)
+
+
+def _correlation(
+    drawn: list[Drawn],
+    microscope: Microscope,
+    field: HrField,
+    repeat: Repeat | None,
+    noise: tuple[float, np.ndarray],
+) -> float | None:
+    """What LR inherits from the noise of HR; where the target is a repeat, as much of it as the
+    two HR scans were found to share."""
+    shared = 1.0 if repeat is None else repeat.noise_correlation
+    if shared is None:
+        return None
+    return shared * microscope.inherited_correlation(drawn, field.mean, *noise)
+
+
+def _hr_noise(request: Request, field: HrField, fit: Calibrated | None) -> tuple[float, np.ndarray]:
+    """Standard deviation and colour of the noise of HR: as fitted, as stated, or as measured."""
+    if fit is not None:
+        return fit.fit.hr_noise.sigma, colour_of(fit.fit.hr_noise)
+    stated = request.noise_sigma
+    return (field.finest_sigma if stated is None else stated), WHITE
+
+
+def _warnings(
+    correlation: float | None, repeat: Repeat | None, fit: Calibrated | None
+) -> tuple[str, ...]:
+    found = list(fit.told.warnings) if fit else []
+    if repeat is not None:
+        found += repeat.warnings
+    elif correlation is not None and correlation >= NOTABLE_NOISE_CORRELATION:
+        found.append(
+            f"LR is made from HR, so their noise correlates (expected {correlation:.2f}): the "
+            f"network will learn to keep part of the noise of HR"
+        )
     return tuple(found)
 
 
 def _slices(
-    request: Request, kept: list[int], cropped: tuple[int, int], scale: int, window: Intensity
+    field: HrField,
+    repeat: Repeat | None,
+    microscope: Microscope,
+    kept: tuple[int, ...],
+    variants: range,
 ) -> Iterator[SlicePair]:
-    variants = range(request.degradation.variants)
     for z in kept:
-        hr = read_slice(request.hr, z)[: cropped[0], : cropped[1]]
-        draws = (draw(request.degradation, request.seed, variant, z) for variant in variants)
-        yield hr, [degrade(hr, drawn, scale, window, rng) for drawn, rng in draws]
+        hr = field.plane(z)
+        target = hr if repeat is None else repeat.plane(z, field.shape)
+        yield target, [microscope.scan(hr, *microscope.draws(variant, z)) for variant in variants]

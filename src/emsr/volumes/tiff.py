@@ -220,7 +220,7 @@ def _refuse_palette(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, nam
     page = series.keyframe
     if page.photometric != tifffile.PHOTOMETRIC.PALETTE or tif.is_imagej:
         return
-    colours = page.colormap
+    colours = np.zeros((3, 2)) if page.colormap is None else page.colormap
     ramp = np.linspace(0, 65535, colours.shape[1])
     if np.abs(colours - ramp).max() > 65535 / 255:
         raise InputError(
