@@ -1,7 +1,7 @@
 """What the denoisers of the strategy ``denoised`` are worth, and what they remove.
 
     python benchmarks/denoisers.py --data DATA          the tables of docs/denoising.md, on one core
-    python benchmarks/denoisers.py --choose             what the settings were chosen by (seed 1)
+    python benchmarks/denoisers.py --choose             what settings were chosen by (seed 1)
 
 Phantoms are scored against their truth. The fast SEM scan is scored against the slow scan of the
 same field, which has noise of its own (the row ``slow`` tells what a perfect image would score);
@@ -27,17 +27,21 @@ from scipy.ndimage import gaussian_filter
 
 from emsr.geometry.box import whole
 from emsr.jobs.simulate import simulate
+from emsr.microscope import stages
 from emsr.pairs.align import grey_moments, grey_relation
 from emsr.pairs.denoise import DENOISERS, Noisy, denoise, doubts
 from emsr.pairs.denoise_nlm import nlm
 from emsr.pairs.denoise_residual import complaints, removed
 from emsr.pairs.made_from import noise_of
+from emsr.pairs.noise import colour_kernel
 from emsr.recipe import Denoising
 from emsr.volumes.source import open_volume
 
 PHANTOMS, SHAPE = ("white-matter", "neuropil"), (4, 384, 384)
 CHOICE_SEED, TEST_SEED = 1, 2
-PEAK = 255.0
+PEAK, SIGMA = 255.0, 10.0
+CORRELATIONS = (0.0, 0.1, 0.15, 0.2, 0.4)
+"""Of the noise of neighbouring pixels."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ def main() -> None:
     if asked.choose:
         for field in phantoms(CHOICE_SEED):
             report(field, candidates(field))
+        for field in coloured(next(phantoms(CHOICE_SEED))):
+            report(
+                field, {name: partial(denoise, name, _noisy(field)) for name in ("nlm", "blind")}
+            )
     else:
         for field in chain(phantoms(TEST_SEED), acquired(asked.data) if asked.data else ()):
             report(field, denoisers(field))
@@ -78,6 +86,15 @@ def phantoms(seed: int) -> Iterator[Field]:
             simulate(folder, preset, SHAPE, 3, seed)
             scan, truth = (read(Path(folder) / f"{name}.tif") for name in ("hr", "truth"))
         yield Field(preset, scan, truth)
+
+
+def coloured(phantom: Field) -> Iterator[Field]:
+    """Its truth with noise that neighbouring pixels share more and more of."""
+    assert phantom.truth is not None
+    for shared in CORRELATIONS:
+        white = np.random.default_rng(0).standard_normal(phantom.truth.shape).astype(np.float32)
+        scan = phantom.truth + stages.blur(SIGMA * white, colour_kernel((shared, shared)))
+        yield Field(f"{phantom.name}, correlation {shared:g}", scan, phantom.truth)
 
 
 def acquired(data: Path) -> Iterator[Field]:

@@ -277,7 +277,7 @@ def real_table(arguments: argparse.Namespace) -> None:
                 noise = None
                 print(error)
             cells += [f"{noise.sigma:.4g}", pair(noise.correlation)] if noise else ["-", "-"]
-        shared = f"{slice_correlation(planes):.2f}" if many else "-"
+        shared = f"{slice_correlation(planes)[0]:.2f}" if many else "-"
         row(path.stem, f"{planes.std():.4g}", *cells, shared)
     difference_of_two(arguments.data)
 

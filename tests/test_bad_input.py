@@ -24,6 +24,7 @@ def spoil(folder):
     write_tiff(folder / "nan-lr.tif", nan_lr, nan_lr.shape, nan.dtype, LR_NM)
     write_tiff(folder / "half.tif", noise[:, :128, :128], (2, 128, 128), "u1", HR_NM)
     write_tiff(folder / "other-spacing.tif", noise[:, :64, :64], (2, 64, 64), "u1", (50, 20, 20))
+    write_tiff(folder / "tiny.tif", noise[:, :32, :32], (2, 32, 32), "u1", HR_NM)
     write_tiff(folder / "stranger.tif", noise, noise.shape, "u1", HR_NM)
     tifffile.imwrite(
         folder / "rgb.tif", rng.integers(0, 255, (64, 64, 3), np.uint8), photometric="rgb"
@@ -59,7 +60,22 @@ BAD = {
     "another field": (PREPARE + " --hr {t}/stranger.tif --lr {f}/lr.tif", "register"),
     "spacing that contradicts": (PREPARE + " --hr {f}/hr.tif --lr {t}/other-spacing.tif", "20"),
     "real without LR": (PREPARE + " --hr {f}/hr.tif", "--lr"),
-    "a strategy to come": ("prepare --strategy split --hr {f}/hr.tif --out {t}/o.zarr", "split"),
+    "denoised without LR": ("prepare --strategy denoised --hr {f}/hr.tif --out {t}/o.zarr", "--lr"),
+    "a constant scan to split": ("prepare --strategy split --hr {t}/constant.tif --out {t}/o.zarr", "constant"),
+    "noise that is no number": ("prepare --strategy split --hr {f}/hr.tif --noise inf --out {t}/o.zarr", "noise of inf"),
+    "calibration at another spacing": ("prepare --strategy split --hr {f}/hr.tif --calibrate {t}/other-spacing.tif --out {t}/o.zarr", "20"),
+    "a repeat that is a copy": ("prepare --strategy synthetic --hr {f}/hr.tif --repeat {f}/hr.tif --out {t}/o.zarr", "copy"),
+    "a repeat of another field": ("prepare --strategy synthetic --hr {f}/hr.tif --repeat {t}/stranger.tif --out {t}/o.zarr", "same field"),
+    "a blur below zero": ("prepare --strategy synthetic --hr {f}/hr.tif --out {t}/o.zarr --recipe {t}/blur.toml", "blur_sigma_px"),
+    "electrons without end": ("prepare --strategy synthetic --hr {f}/hr.tif --out {t}/o.zarr --recipe {t}/gain.toml", "1e-6"),
+    "HR smaller than a patch": ("prepare --strategy split --hr {f}/lr.tif --out {t}/o.zarr", "64"),
+    "nothing to inspect": ("inspect {t}/absent.tif", "absent.tif"),
+    "a constant image to inspect": ("inspect {t}/constant.tif", "constant"),
+    "NaN to inspect": ("inspect {t}/nan.tif", "nan.tif"),
+    "advice on a constant scan": ("advise --lr {t}/constant.tif", "constant"),
+    "advice on a field too small": ("advise --lr {f}/lr.tif --hr {t}/tiny.tif", "32"),
+    "a repeat of nothing": ("advise --lr {f}/lr.tif --repeat {f}/hr.tif", "--hr"),
+    "watching what trains": ("train {f}/pairs.zarr --out {t}/o --watch {f}/pairs.zarr", "pairs.zarr"),
     "pairs that are not": ("train {f}/hr.tif --out {t}/o", "pairs"),
     "no pairs": ("train {t}/absent.zarr --out {t}/o", "absent.zarr"),
     "unknown network": ("train {f}/pairs.zarr --out {t}/o --network nope", "emsr-tiny"),
@@ -103,6 +119,8 @@ def bad(field, tmp_path_factory):
     (folder / "cut.tif").write_bytes(whole[: len(whole) * 2 // 3])
     (folder / "bad.toml").write_text("speed = 3\n")
     (folder / "two.toml").write_text("scale = 2\n")
+    (folder / "blur.toml").write_text("[degradation]\nblur_sigma_px = [-1.0, 1.0]\n")
+    (folder / "gain.toml").write_text("[degradation]\nnoise_gain = 1e-18\n")
     (folder / "range.toml").write_text("[degradation]\nnoise_sigma = [0.5, 0.1]\n")
     done("simulate", "--out", folder / "phantom", "--shape", 1, 48, 48)
     return folder

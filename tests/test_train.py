@@ -224,7 +224,7 @@ def test_too_few_pixels_are_said_with_their_numbers_and_only_then(
     few, heard = run(field, tmp_path / "a", recipe(24, **seen_often))
     (said,) = (line for line in heard if "by heart" in line)
     assert said.startswith(f"warning: {pixels:,} HR pixels for {few['parameters']:,} parameters")
-    assert "training stops" in said and f"{6 * few['parameters']:,} HR pixels" in said
+    assert "by heart" in said and f"{6 * few['parameters']:,} HR pixels" in said
     assert few["hr_pixels"] == pixels and few["enough"] is False
     assert said == f"warning: {few['warnings'][0]}"
     for name, wishes, enough in (

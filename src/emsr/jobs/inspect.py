@@ -140,7 +140,7 @@ def _say(listener: Listener, *volumes: StoredVolume | None) -> None:
 def _look(volume: StoredVolume, listener: Listener) -> Look:
     """The slices that are looked at, read from the middle of the field."""
     wanted = _slices(volume.shape[0])
-    corner, size = _middle(volume.shape[1:])
+    corner, size = _middle(volume.shape[1:], LARGEST_PX)
     planes = []
     for done, z in enumerate(wanted, start=1):
         planes.append(_read(volume, z, corner, size))
@@ -166,9 +166,7 @@ def _slices(depth: int) -> list[int]:
     return [int(start) + z for start in starts for z in range(RUN)]
 
 
-def _middle(
-    shape: tuple[int, ...], largest: int = LARGEST_PX
-) -> tuple[tuple[int, int], tuple[int, int]]:
+def _middle(shape: tuple[int, ...], largest: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Corner and size of the middle of a slice (y, x), at most ``largest`` pixels a side."""
     y, x = (min(side, largest) for side in shape)
     return ((shape[0] - y) // 2, (shape[1] - x) // 2), (y, x)

@@ -26,12 +26,11 @@ def too_few(pairs: Pairs, rows: slice, parameters: int, recipe: Recipe) -> str |
     pixels, seen = hr_pixels(pairs, rows), passes(pairs, rows, recipe.training)
     if enough(pixels, parameters) or seen <= HARMLESS_PASSES:
         return None
-    until = "training stops" if recipe.training.patience else "the weights are kept"
     return (
         f"{pixels:,} HR pixels for {parameters:,} parameters ({pixels / parameters:.2g} each) are "
-        f"seen {seen:,.0f} times: {recipe.network} would learn their noise by heart, so {until} "
-        f"where the watched field scores best; {PIXELS_PER_PARAMETER * parameters:,} HR pixels "
-        "would be enough (docs/enough.md)"
+        f"seen {seen:,.0f} times: {recipe.network} will learn their noise by heart, and what is "
+        "kept is from before, where the watched field scores best; "
+        f"{PIXELS_PER_PARAMETER * parameters:,} HR pixels would be enough (docs/enough.md)"
     )
 
 

@@ -39,10 +39,12 @@ from emsr.microscope.estimate_spectra import (
 FEWEST_BLOCKS = 20
 MOST_LOST = 0.5
 """Share of clipped blocks, of 256 pixels: noise then clips 0.65 % of the pixels."""
+CORNER_VALUES = 3
+"""Independent values that a block's CORNER holds."""
 MOST_STRUCTURE = 0.3
 """Largest share of the diagonal neighbours' structure that reaches the corner (0.02 to 0.2 on
 phantoms). More means noise that differs from place to place at one grey level."""
-LITTLE_STRUCTURE = 0.25
+LITTLE_STRUCTURE = {"white": 0.25, "unknown": 0.1}
 """Structure over noise up to which QUARTER, which holds six times as much noise as CORNER, is the
 better of the two."""
 FLAT = 0.3
@@ -82,8 +84,8 @@ def noise_from_slices(stack: np.ndarray, run: int | None = None) -> Noise:
     """
     runs = _runs(stack, run)
     found = _measured(_differences(runs), stack, "adjacent slices")
-    shared = slice_correlation(stack, run)
-    if abs(shared) <= Z_CORRELATED:
+    shared, error = slice_correlation(stack, run)
+    if abs(shared) <= max(Z_CORRELATED, 3 * error):
         return found
     notice = (
         f"the noise of adjacent slices correlates ({shared:.2f}): sigma is that of single slices"
@@ -92,21 +94,23 @@ def noise_from_slices(stack: np.ndarray, run: int | None = None) -> Noise:
     return replace(alone, method="adjacent slices", notices=(notice, *alone.notices))
 
 
-def slice_correlation(stack: np.ndarray, run: int | None = None) -> float:
+def slice_correlation(stack: np.ndarray, run: int | None = None) -> tuple[float, float]:
     """Correlation in [-1, 1] of the noise of adjacent slices of ``(z, y, x)``, at the corner of the
-    frequency plane; structure is told from it as in ``white_line``. Arguments and InputError as
-    ``noise_from_slices``."""
+    frequency plane, and its standard error. Structure is told from it as in ``white_line``.
+    Arguments and InputError as ``noise_from_slices``."""
     runs = _runs(stack, run)
     together, apart = (_combined(runs, np.array([sign, 1])) for sign in (1, -1))
     usable = _usable(together) & (apart.band(CORNER) > 0)
     together, apart = together.where(usable), apart.where(usable)
     single = replace(together, power=_half(together.power + apart.power))
     shared = replace(together, power=_half(together.power - apart.power))
+    error = float(np.sqrt(1 / (CORNER_VALUES * len(single.grey))))
     if colour_of(single).verdict == "correlated":
-        weights = single.band(DIAGONAL) ** -2.0
-        return float(weights @ shared.band(CORNER) / (weights @ single.band(CORNER)))
+        weights = _weights(single)
+        ratio = weights @ shared.band(CORNER) / (weights @ single.band(CORNER))
+        return float(ratio), error
     alone = white_line(single).at(float(single.grey.mean()))
-    return _shared_variance(single, shared, alone) / alone if alone > 0 else 0.0
+    return (_shared_variance(single, shared, alone) / alone if alone > 0 else 0.0), error
 
 
 def _half(power: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -209,8 +213,9 @@ def _measured(blocks: Blocks, stack: np.ndarray, method: str) -> Noise:
 def _line(blocks: Blocks, colour: Colour) -> Line:
     if colour.verdict == "correlated":
         return _flat_line(blocks, colour)
-    little = blocks.band(QUARTER).mean() < (1 + LITTLE_STRUCTURE) * blocks.band(CORNER).mean()
-    if colour.verdict == "white" and little:
+    scatter = 2 * np.sqrt(2 / (CORNER_VALUES * len(blocks.grey)))
+    most = LITTLE_STRUCTURE[colour.verdict] + scatter
+    if blocks.band(QUARTER).mean() < (1 + most) * blocks.band(CORNER).mean():
         return white_line(blocks, QUARTER, INNER)
     return white_line(blocks)
 

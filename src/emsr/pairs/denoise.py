@@ -85,10 +85,10 @@ def _of_slices(noisy: Noisy) -> Iterator[str]:
             f"--denoiser nlm or blind"
         )
     try:
-        shared = slice_correlation(noisy.sample)
+        shared, error = slice_correlation(noisy.sample)
     except InputError:  # as where the noise had to be stated
         return
-    if shared > Z_CORRELATED:
+    if shared > max(Z_CORRELATED, 3 * error):
         yield (
             f"the noise of adjacent slices correlates by {shared:.2f} (at most {Z_CORRELATED:g} is "
             f"expected): what they share stays in the targets"

@@ -71,7 +71,7 @@ def train(
             Path(folder),
             lambda step, _note: tick(step, steps),
         )
-    module.load_state_dict(run.best)
+    module.load_state_dict(run.mean.module.state_dict())
 
 
 def apply(trained: Any, plane: np.ndarray) -> np.ndarray:
