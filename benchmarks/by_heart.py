@@ -93,7 +93,7 @@ FACTORS = [
     Cell("decay-1", training={"weight_decay": 1.0}),
 ]
 REPORTED = [
-    # The report: 416 x 282 LR pixels, 17 dB between two scans of the field, no second view.
+    # The report: 416 x 282 LR pixels, strong noise, no second view.
     Cell("reported", 20, 3500, training={"second_view": False}, hr_dose=1 / 12),
     Cell("reported-16", 16, 3500, training={"second_view": False}, hr_dose=1 / 12),
     Cell("fast-slow", 16, 1500, data="fast-slow"),
@@ -172,13 +172,8 @@ def smallest(cell: Cell, work: Path) -> dict[str, Any]:
     prepare(out=folder / "pairs.zarr", strategy="real", overwrite=True, **scans)
     heard: list[str] = []
     recipe = make_recipe(network=cell.network)
-    summary = train(
-        folder / "pairs.zarr",
-        folder / "run",
-        recipe,
-        overwrite=True,
-        listener=Listener(say=heard.append),
-    )
+    ears = Listener(say=heard.append)
+    summary = train(folder / "pairs.zarr", folder / "run", recipe, resume=True, listener=ears)
     lr, truth = (read(folder / f"test/{name}.tif") for name in ("lr", "truth"))
     sr = load(folder / "run/model.safetensors").upscale(lr)
     clean = {"clean": fidelity(sr, truth), "bicubic": fidelity(bicubic_of(lr), truth)}

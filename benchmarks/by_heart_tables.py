@@ -51,8 +51,9 @@ def print_tables(results: dict[str, dict[str, Any]]) -> None:
             f"| {row['bicubic']:.2f} | {row['chosen']:.2f} ({row['chosen_step']:.0f}) "
             f"| {row['best']:.2f} | {row['last']:.2f} |"
         )
-    _print_watched(trained)
-    _print_patience(trained)
+    if trained:
+        _print_watched(trained)
+        _print_patience(trained)
 
 
 def _print_watched(trained: dict[str, dict[str, Any]]) -> None:

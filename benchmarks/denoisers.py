@@ -28,6 +28,7 @@ from scipy.ndimage import gaussian_filter
 from emsr.geometry.box import whole
 from emsr.jobs.simulate import simulate
 from emsr.microscope import stages
+from emsr.microscope.estimate import Noise
 from emsr.pairs.align import grey_moments, grey_relation
 from emsr.pairs.denoise import DENOISERS, Noisy, denoise, doubts
 from emsr.pairs.denoise_nlm import nlm
@@ -52,6 +53,8 @@ class Field:
     scan: np.ndarray
     truth: np.ndarray | None
     """Of its shape; for "fast" the slow scan, in the grey levels of the fast one."""
+    noise: Noise | None = None
+    """Where it is known; else estimated."""
 
 
 def main() -> None:
@@ -89,12 +92,13 @@ def phantoms(seed: int) -> Iterator[Field]:
 
 
 def coloured(phantom: Field) -> Iterator[Field]:
-    """Its truth with noise that neighbouring pixels share more and more of."""
+    """Its truth with noise that neighbouring pixels share more and more of, and that is known."""
     assert phantom.truth is not None
     for shared in CORRELATIONS:
         white = np.random.default_rng(0).standard_normal(phantom.truth.shape).astype(np.float32)
         scan = phantom.truth + stages.blur(SIGMA * white, colour_kernel((shared, shared)))
-        yield Field(f"{phantom.name}, correlation {shared:g}", scan, phantom.truth)
+        noise = Noise(SIGMA, None, None, (shared, shared), "stated")
+        yield Field(f"{phantom.name}, correlation {shared:g}", scan, phantom.truth, noise)
 
 
 def acquired(data: Path) -> Iterator[Field]:
@@ -138,7 +142,7 @@ def candidates(field: Field) -> Candidates:
 
 
 def _noisy(field: Field) -> Noisy:
-    noise, depth = noise_of(field.scan, field.name), len(field.scan)
+    noise, depth = field.noise or noise_of(field.scan, field.name), len(field.scan)
     stack = field.scan.astype(np.float32)
     return Noisy(stack, range(depth), field.scan, noise, Denoising().steps, seed=0)
 

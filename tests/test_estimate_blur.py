@@ -119,7 +119,7 @@ def test_blur_of_another_field_of_the_same_tissue():
     lr, hr = scanned("LR"), scanned("HR", seed=7)
     blur = blur_from_spectra(lr, hr, 3, noise_from_image(lr), noise_from_image(hr))
     assert blur.sigma_px == pytest.approx(relative(0.45), rel=0.2)
-    assert blur.gain == pytest.approx(1, abs=0.2)
+    assert blur.gain == pytest.approx(1, abs=0.4)  # one small field beside another
     assert blur.sigma_a_px == blur.sigma_b_px
 
 

@@ -28,7 +28,6 @@ WIDEST = 1.5
 """Widest blur looked for, in LR pixels."""
 LEAST_EXPLAINED = 0.05
 """Share of the variance of LR that HR must explain: less than any two scans of one field share."""
-
 OBLONG = 15.0
 """Least fall of the residual sum, in residual variances, that makes a blur oblong (chi-square of
 two degrees of freedom: 1 in 1800, in white noise)."""
@@ -73,9 +72,10 @@ def relative_blur(lr: np.ndarray, hr: np.ndarray, scale: int, hr_noise: Noise) -
     """The Gaussian that, followed by area sampling, makes LR ``(y, x)`` or ``(z, y, x)`` from HR
     (y and x ``scale`` times as many), with the gain and offset of LR.
 
-    The pair must be in register: a shift counts as blur. ``hr_noise`` is the noise of HR. Widths
-    under some 0.4 HR pixels cannot be told from none. InputError for grids that do not fit, fields
-    too small for the widest blur looked for (1.5 LR pixels), and pairs without common structure.
+    The pair must be in register; one shift, of an HR pixel or two, is fitted along and not
+    returned. ``hr_noise`` is the noise of HR. Widths under some 0.4 HR pixels cannot be told from
+    none. InputError for grids that do not fit, fields too small for the widest blur looked for
+    (1.5 LR pixels), and pairs without common structure.
     """
     tables = _tables(_slices(lr), _slices(hr), scale, hr_noise)
     widest = WIDEST * scale

@@ -34,8 +34,8 @@ STANDS_OUT = 0.50
 """Departure beyond which noise may be called correlated."""
 LASTS = (0.75, 1.3)
 """Share of its departure, as a logarithm, that a spectrum keeps from flat to flattest blocks if it
-is that of noise. On phantoms with white noise it kept less than 0.60, or more than 1.5; with
-correlated noise, and on real images, 0.68 to 1.15 (docs/noise.md)."""
+is that of noise. White noise under structure kept less than 0.73 or more than 1.5 on phantoms, and
+correlated noise 0.8 to 1.1; real images kept 0.68 to 1.15."""
 
 
 @dataclass(frozen=True)
