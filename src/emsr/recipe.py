@@ -167,10 +167,10 @@ HALO_WITHOUT_REACH_PX = 32
 
 TRAINING = {
     "emsr-tiny": Training(
-        steps=2000, batch=4, patch_px=32, learning_rate=5e-3, warmup_steps=50, checkpoint_every=200
+        steps=2000, batch=4, patch_px=32, learning_rate=5e-3, warmup_steps=50, checkpoint_every=100
     ),
     "emsr-lean": Training(
-        steps=6000, batch=4, patch_px=32, learning_rate=2e-3, warmup_steps=50, checkpoint_every=200
+        steps=6000, batch=4, patch_px=32, learning_rate=2e-3, warmup_steps=50, checkpoint_every=100
     ),
 }
 """How networks are trained whose best training is not ``Training()``."""
