@@ -36,16 +36,21 @@ LASTS = (0.75, 1.3)
 """Share of its departure, as a logarithm, that a spectrum keeps from flat to flattest blocks if it
 is that of noise. White noise under structure kept less than 0.73 or more than 1.5 on phantoms, and
 correlated noise 0.8 to 1.1; real images kept 0.68 to 1.15."""
+CLEAR_WITHIN = 0.25
+"""Largest change of a departure from flat to flattest blocks where hardly any structure is left in
+the flattest."""
 
 
 @dataclass(frozen=True)
 class Colour:
     """``verdict`` on the noise, its ``spectrum`` (9, 9) in the flattest blocks, grey levels
-    squared (None where the verdict is "unknown"), and their mean ``grey``."""
+    squared (None where the verdict is "unknown"), their mean ``grey``, and whether that spectrum
+    is ``clear`` of structure."""
 
     verdict: Verdict
     spectrum: Floats | None
     grey: float
+    clear: bool = True
 
 
 def colour_of(blocks: Blocks) -> Colour:
@@ -58,12 +63,14 @@ def colour_of(blocks: Blocks) -> Colour:
     chosen, wider = (flatness <= np.quantile(flatness, share) for share in shares)
     flattest, flat = (median_spectrum(blocks.power[which]) for which in (chosen, wider))
     grey = float(blocks.grey[chosen].mean())
-    verdict = _verdict(_departures(flattest), _departures(flat))
+    departures = _departures(flattest), _departures(flat)
+    verdict = _verdict(*departures)
     if verdict == "correlated" and few > FLATTEST:
         verdict = "unknown"  # the two sets of blocks are too alike to differ
     if verdict == "unknown":
         return Colour(verdict, None, grey)
-    return Colour(verdict, _completed(flattest, flat), grey)
+    clear = bool(np.abs(departures[0] - departures[1]).max() < CLEAR_WITHIN)
+    return Colour(verdict, _completed(flattest, flat), grey, clear)
 
 
 def _departures(spectrum: Floats) -> Floats:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emsr.errors import InputError
-from emsr.microscope.estimate_colour import Colour, Verdict, colour_of
+from emsr.microscope.estimate_colour import Colour, colour_of
 from emsr.microscope.estimate_line import Line, least_squares, unclipped, variance_line
 from emsr.microscope.estimate_model import ROUNDING, Noise
 from emsr.microscope.estimate_spectra import (
@@ -59,6 +59,7 @@ CORRELATED = (
     "the noise is shared between neighbouring pixels: sigma rests on its spectrum in the flattest "
     "blocks (about 10 %), and the slope is not the gain of single electrons"
 )
+NOT_CLEAR = "even the flattest blocks hold structure: sigma is at most this"
 SAYS_NO_SLOPE = "the grey levels span too little to say how the noise depends on them"
 FEW = "the image is too small to see whether its noise is shared between neighbouring pixels"
 
@@ -84,6 +85,11 @@ def noise_from_slices(stack: np.ndarray, run: int | None = None) -> Noise:
     """
     runs = _runs(stack, run)
     found = _measured(_differences(runs), stack, "adjacent slices")
+    if found.correlation is None:
+        # Single slices are more: enough, perhaps, to see that the noise is not white.
+        alone = noise_from_image(stack)
+        if CORRELATED in alone.notices:
+            return replace(alone, method="adjacent slices")
     shared, error = slice_correlation(stack, run)
     if abs(shared) <= max(Z_CORRELATED, 3 * error):
         return found
@@ -204,7 +210,7 @@ def _measured(blocks: Blocks, stack: np.ndarray, method: str) -> Noise:
         intercept=line.intercept if told else None,
         correlation=None if colour.spectrum is None else neighbour_correlation(colour.spectrum),
         method=method,
-        notices=tuple(_notices(colour.verdict, told, len(blocks.grey))),
+        notices=tuple(_notices(colour, told, len(blocks.grey))),
         covariance=covariance_of(line) if told else None,
         rounding=ROUNDING if stack.dtype.kind in "ui" else 0.0,
     )
@@ -220,10 +226,12 @@ def _line(blocks: Blocks, colour: Colour) -> Line:
     return white_line(blocks)
 
 
-def _notices(verdict: Verdict, told: bool, count: int) -> Iterator[str]:
-    if verdict == "correlated":
+def _notices(colour: Colour, told: bool, count: int) -> Iterator[str]:
+    if colour.verdict == "correlated":
         yield CORRELATED
-    if verdict == "unknown":
+        if not colour.clear:
+            yield NOT_CLEAR
+    if colour.verdict == "unknown":
         yield FEW if count < 600 else MAY_CORRELATE
     if not told:
         yield SAYS_NO_SLOPE
