@@ -14,7 +14,7 @@ import numpy as np
 from emsr.errors import InputError
 from emsr.geometry.box import Triple
 from emsr.volumes.spacing import Stated, complete, to_nm
-from emsr.volumes.volume import StoredVolume, checked_shape
+from emsr.volumes.volume import StoredVolume, checked_shape, mapped
 
 MRC_SUFFIXES = (".mrc", ".rec", ".st", ".map", ".mrcs")
 HEADER_BYTES = 1024
@@ -38,7 +38,6 @@ def open_mrc(path: Path) -> StoredVolume:
     start = HEADER_BYTES + int(header.nsymbt)
     _refuse_truncated(path, start, shape, dtype)
     order = header.mode.dtype.byteorder
-    stack = np.memmap(path, dtype.newbyteorder(order), "r", offset=start, shape=shape)
     stated, said = _stated(header, name)
     spacing_nm, incomplete = complete(stated, shape[0], name)
     return StoredVolume(
@@ -46,7 +45,7 @@ def open_mrc(path: Path) -> StoredVolume:
         shape,
         dtype,
         spacing_nm,
-        lambda box: stack[box.slices],
+        mapped(path, dtype.newbyteorder(order), start, shape),
         notices + said + incomplete,
     )
 

@@ -31,7 +31,14 @@ from emsr.volumes.tiff_damage import (
     refuse_missing_pages,
 )
 from emsr.volumes.tiff_spacing import not_positive, stated_nm
-from emsr.volumes.volume import Fetch, StoredVolume, checked_dtype, checked_shape, no_level
+from emsr.volumes.volume import (
+    Fetch,
+    StoredVolume,
+    checked_dtype,
+    checked_shape,
+    mapped,
+    no_level,
+)
 
 # tifffile logs what it finds wrong in a file; we say it once, as an InputError
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -248,9 +255,9 @@ def _mapped(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, shape: Trip
     if series.dataoffset is None:
         return None
     dtype = np.dtype(tif.byteorder + series.dtype.char)
-    stack = np.memmap(tif.filehandle.path, dtype, "r", offset=series.dataoffset, shape=shape)
+    fetch = mapped(tif.filehandle.path, dtype, series.dataoffset, shape)
     tif.close()
-    return lambda box: stack[box.slices]
+    return fetch
 
 
 def _decoded(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Fetch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -103,6 +104,19 @@ def _chunks(box: Box, chunk: Triple | None, shape: Triple) -> Iterator[Box]:
         ends = (min(a + c, n) for a, c, n in zip(start, chunk, shape, strict=True))
         stop_z, stop_y, stop_x = ends
         yield Box(start, (stop_z, stop_y, stop_x))
+
+
+def mapped(path: str | Path, dtype: np.dtype, start_byte: int, shape: tuple[int, ...]) -> Fetch:
+    """Boxes of an uncompressed (z, y, x) array that begins at ``start_byte`` of a file.
+
+    The memory map lives as long as a read: the pages of one that stays would be counted as this
+    process's memory, all of the file in the end.
+    """
+
+    def fetch(box: Box) -> np.ndarray:
+        return np.array(np.memmap(path, dtype, "r", start_byte, shape)[box.slices])
+
+    return fetch
 
 
 def array_volume(array: np.ndarray, spacing_nm: Spacing, name: str) -> StoredVolume:
