@@ -11,6 +11,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import h5py
 import imagecodecs
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from emsr.errors import InputError
 from emsr.jobs.claim import TAKEN_FOR_DEAD_S, claimed, notes_of
 from emsr.jobs.identity import untouched
 from emsr.jobs.listener import Listener
-from emsr.jobs.memory import tile_within
+from emsr.jobs.memory import bytes_needed, tile_within
 from emsr.jobs.model import load
 from emsr.recipe import Upscaling
 from emsr.volumes.source import open_volume
@@ -365,10 +366,48 @@ def test_an_input_that_changes_while_it_is_read_finishes_nothing(rig, tmp_path):
         tifffile.imwrite(lr, tifffile.imread(lr) // 2, photometric="minisblack")
 
     out = tmp_path / "sr.ome.zarr"
-    with pytest.raises(InputError, match="changed while it was read"):
+    with pytest.raises(InputError, match="has changed since this output was begun"):
         run(rig, out, lr=lr, spacing_nm=LR_NM, listener=at("upscale", 3, change))
     state = json.loads((out / "zarr.json").read_text())["attributes"]["emsr"]["state"]
     assert state == "unfinished"
+
+
+def test_an_output_inside_an_image_is_refused(rig, tmp_path):
+    out = tmp_path / "sr.ome.zarr"
+    run(rig, out)
+    before = tree(out)
+    with pytest.raises(InputError, match=r"lies inside the image .*sr.ome.zarr: choose another"):
+        run(rig, out / "0" / "again.ome.zarr")
+    assert tree(out) == before
+
+
+def test_an_hdf5_file_that_lies_untouched_is_read_once_unless_it_is_made_of_others(rig, tmp_path):
+    lr = tifffile.imread(rig / "lr.tif")
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file["lr"] = lr
+    layout = h5py.VirtualLayout(lr.shape, lr.dtype)
+    layout[:] = h5py.VirtualSource(tmp_path / "whole.h5", "lr", lr.shape)
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        file.create_virtual_dataset("lr", layout)
+        file["linked"] = h5py.ExternalLink(tmp_path / "whole.h5", "lr")
+    seen = untouched(f"{tmp_path}/whole.h5::/lr")
+    assert seen is not None
+    assert seen == untouched(tmp_path / "whole.h5")
+    assert untouched(f"{tmp_path}/virtual.h5::/lr") is None
+    assert untouched(f"{tmp_path}/virtual.h5::/linked") is None
+    with h5py.File(tmp_path / "whole.h5", "r+") as file:
+        file["lr"][0, 0, 0] ^= 1
+    assert untouched(tmp_path / "whole.h5") != seen
+
+
+def test_chunks_that_are_unpacked_count_as_memory(rig, tmp_path):
+    model, sizes = load(rig / "model.safetensors"), {}
+    for name, chunk in (("small", (1, 64, 64)), ("large", (64, 1024, 1024))):
+        made = {"shape": (64, 1024, 1024), "chunks": chunk, "dtype": "uint16"}
+        zarr.create_array(tmp_path / f"{name}.zarr", **made)
+        volume = open_volume(tmp_path / f"{name}.zarr", LR_NM)
+        sizes[name] = bytes_needed((1, 64, 64), 100.0, model, volume, Upscaling())
+    assert sizes["large"] - sizes["small"] > 2 * 64 * 1024 * 1024 * 0.9
 
 
 def test_killed_while_an_old_output_is_removed_it_goes_on(rig, plain, tmp_path, monkeypatch):

@@ -94,6 +94,13 @@ def test_addresses():
     assert split_address("a.h5") == ("a.h5", "")
     assert split_address("s3://bucket/a.zarr::/0") == ("s3://bucket/a.zarr", "0")
     assert split_address("s3:/bucket/a.zarr")[0] == "s3://bucket/a.zarr"  # what Path makes of it
+
+
+def test_a_name_may_hold_the_sign_itself(tmp_path):
+    odd = tmp_path / "a::b.h5"
+    odd.touch()
+    assert split_address(f"{odd}::/em/raw") == (str(odd), "em/raw")
+    assert split_address(odd) == (str(odd), "")
     assert is_url("https://host/a.zarr")
     assert not is_url("/data/a.zarr")
     assert not is_url("C:/data/a.zarr")

@@ -39,6 +39,11 @@ def split_address(address: str | Path) -> tuple[str, str]:
     if Path(text).exists():
         return text, ""
     outer, _, inner = text.partition("::")
+    parts = text.split("::")
+    for count in range(len(parts) - 1, 1, -1):  # names may hold the sign themselves
+        if Path("::".join(parts[:count])).exists():
+            outer, inner = "::".join(parts[:count]), "::".join(parts[count:])
+            break
     return _URL.sub(r"\1://", outer, count=1) if is_url(outer) else outer, inner.strip("/")
 
 

@@ -29,7 +29,7 @@ from emsr.geometry.box import Box, OnDemand, Triple, blocks
 from emsr.geometry.tiles import Tile, tile_shape
 from emsr.jobs.form import Form, in_form
 from emsr.jobs.identity import digest
-from emsr.jobs.ledger import Pen, Seen
+from emsr.jobs.ledger import Pen, Seen, changed
 from emsr.jobs.memory import peak_memory
 from emsr.jobs.model import Model, load, refuse_not_numbers
 from emsr.recipe import Upscaling
@@ -38,11 +38,17 @@ from emsr.volumes.pyramid import block_mean
 from emsr.volumes.source import Volume, open_volume
 
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "could not create a primitive")
+"""Words of torch and of the convolutions below it when memory cannot be had."""
+
+
 class Task(NamedTuple):
     kind: Literal["seen", "tile", "coarser"]
     number: int
     """Of the tile, or of the shard of its level, in raster order."""
     level: int = 0
+    expected: bytes = b""
+    """Digest of the tile's own LR voxels, where it is to be what was seen of them."""
 
 
 class Outcome(NamedTuple):
@@ -89,7 +95,7 @@ class Bench:
                 _, below = self._finer(task)
                 return np.asarray(self._level(task.level - 1)[below.slices])
             if task.kind == "tile":
-                return self.model.read(self.volume, self.plan[task.number])
+                return self._as_seen(task, self.model.read(self.volume, self.plan[task.number]))
             core = self.cores[task.number]
             values = self.volume.read(core)
             refuse_not_numbers(self.volume.name, values, core.start[0])
@@ -124,6 +130,13 @@ class Bench:
         """The bench for the output with this token, and its ledger."""
         work = replace(self.work_on, notes=str(notes.absolute()), token=token)
         return Bench(work, self.volume, self.model)
+
+    def _as_seen(self, task: Task, values: np.ndarray) -> np.ndarray:
+        """The values read for a tile; InputError where its own are not those seen before."""
+        core = self.cores[task.number].inside(self.plan[task.number].read)
+        if task.expected and digest(values[core.slices]) != task.expected:
+            raise changed(self.volume.name)
+        return values
 
     @cached_property
     def plan(self) -> OnDemand[Tile]:
@@ -206,7 +219,7 @@ def resumable(store: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{store} cannot be written: {error.strerror or error}; the tiles that are done stay: "
+            f"{store} cannot be read or written: {error.strerror or error}; the tiles that are done stay: "
             "make space or correct the rights, and run the same again"
         ) from error
     except (MemoryError, RuntimeError) as error:
@@ -221,4 +234,4 @@ def resumable(store: str) -> Iterator[None]:
 def _out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return any(words in str(error) for words in ("out of memory", "can't allocate memory"))
+    return any(words in str(error) for words in NO_MEMORY)

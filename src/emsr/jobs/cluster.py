@@ -11,7 +11,7 @@ from typing import Any
 
 from emsr.errors import InputError
 from emsr.jobs.bench import Outcome, Task, Work, perform
-from emsr.jobs.execute import Run
+from emsr.jobs.execute import Run, deaf
 from emsr.jobs.listener import Listener
 from emsr.volumes.extras import needed
 
@@ -49,17 +49,16 @@ def _distributed() -> Any:
 
 @contextmanager
 def _cluster(distributed: Any, count: int) -> Iterator[Any]:
-    with (
-        distributed.LocalCluster(
+    with deaf():
+        cluster = distributed.LocalCluster(
             n_workers=count,
             threads_per_worker=1,
             processes=True,
             memory_limit=0,  # the tile bounds it
             dashboard_address=None,
             silence_logs=logging.CRITICAL,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+        )
+    with cluster, distributed.Client(cluster) as client:
         yield client
 
 

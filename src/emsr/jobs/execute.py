@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -85,7 +86,8 @@ def workers(work: Work, count: int, listener: Listener) -> Iterator[Run]:
             ours, theirs = context.Pipe()
             arguments = (replace(work, device=_device(work.device, number)), theirs)
             process = context.Process(target=_serve, args=arguments, daemon=True)
-            process.start()
+            with deaf():
+                process.start()
             theirs.close()
             crew.append(_Worker(number + 1, process, ours))
         yield partial(_shared_out, crew, listener)
@@ -94,6 +96,19 @@ def workers(work: Work, count: int, listener: Listener) -> Iterator[Run]:
             worker.process.kill()
             worker.process.join()
             worker.pipe.close()
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """What is started within does not hear the terminal's interrupt, not even while it starts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's affair
+        return
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def _device(device: str, number: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from emsr.files import is_url, split_address
-from emsr.volumes.hdf5 import HDF5_SUFFIXES
+from emsr.volumes.hdf5 import HDF5_SUFFIXES, is_whole
 from emsr.volumes.source import Volume
 
 DIGEST_BYTES = 16
@@ -44,9 +44,11 @@ def input_hash(volume: Volume, digests: np.ndarray) -> str:
 def untouched(address: str | Path) -> str | None:
     """Changes when a file of an input is written, replaced or renamed; None where that cannot be
     seen. Two equal ones spare reading the input again; two that differ say nothing about it."""
-    outer, _ = split_address(address)
-    # An HDF5 file may be made of others, whose times this would not see.
-    if is_url(outer) or Path(outer).suffix.lower() in HDF5_SUFFIXES:
+    outer, inner = split_address(address)
+    if is_url(outer):
+        return None
+    # The times of files that an HDF5 file is made of would not be seen.
+    if Path(outer).suffix.lower() in HDF5_SUFFIXES and not is_whole(Path(outer), inner):
         return None
     seen = hashlib.sha256()
     try:

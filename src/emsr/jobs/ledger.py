@@ -32,6 +32,14 @@ class Seen(NamedTuple):
     squares: float
 
 
+def changed(name: str) -> InputError:
+    """What to say of an input whose digests differ."""
+    return InputError(
+        f"{name} has changed since this output was begun: bring the old input back, "
+        "choose another --out, or start anew with --overwrite"
+    )
+
+
 class Pen:
     """Appends lines about the tiles of the output whose store has this ``token``."""
 
@@ -78,10 +86,7 @@ class Ledger:
         """InputError where the tile's input was another one before."""
         digest = np.frombuffer(seen.digest, np.uint8)
         if self.seen[tile] and not np.array_equal(self.digests[tile], digest):
-            raise InputError(
-                f"{name} has changed since this output was begun: bring the old input back, "
-                "choose another --out, or start anew with --overwrite"
-            )
+            raise changed(name)
         if not self.seen[tile]:
             self.moments += seen[1:]
         self.digests[tile], self.seen[tile] = digest, True

@@ -33,6 +33,8 @@ HIDDEN = 1.5
 """What convolutions take aside while they run, as a factor of what is seen to be allocated."""
 TILES_UNDER_WAY = 4
 """One that is read, one that is computed, two that are compressed."""
+UNPACKED_AT_ONCE = 10
+"""zarr's own limit (``async.concurrency``); other readers unpack one chunk after the other."""
 _PROBE_PX = 64
 
 
@@ -79,9 +81,21 @@ def bytes_needed(
     lr = TILES_UNDER_WAY * depth * read_px * volume.dtype.itemsize
     s2 = model.header.scale**2
     sr = TILES_UNDER_WAY * 2 * float(np.prod(tile)) * s2 * np.dtype(model.header.dtype).itemsize
+    lr += _decoded(grown, depth, volume)
     grey = 4 * float(np.prod(tile[1:])) * s2 * 8  # one slice on its way to grey values
     weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
     return int(BASE_BYTES + weights + HIDDEN * per_pixel * read_px + lr + sr + grey)
+
+
+def _decoded(in_plane: tuple[int, ...], depth: int, volume: Volume) -> float:
+    """Bytes of the input's chunks that are unpacked at once to read a tile."""
+    chunk = getattr(volume, "chunk", None)
+    if chunk is None:
+        return 0.0
+    touched = [-(-n // c) + 1 for n, c in zip((depth, *in_plane), chunk, strict=True)]
+    held = [-(-n // c) for n, c in zip(volume.shape, chunk, strict=True)]
+    count = math.prod(map(min, touched, held))
+    return float(min(count, UNPACKED_AT_ONCE) * math.prod(chunk) * volume.dtype.itemsize)
 
 
 def activations_per_pixel(model: Model) -> float:

@@ -118,9 +118,8 @@ def upscale(
     _say_seams(job)
     run = _facts(job)
     if _is_finished(job, run):
-        listener.say(f"{out} is finished; nothing to do")
         _sweep(job)
-        return _summary(job, [], finished=True)
+        return _left_alone(job)
     with claimed(out, slab) as claim:
         try:
             return _sitting(job, claim, run, overwrite)
@@ -167,6 +166,8 @@ class _Job:
 
 def _sitting(job: _Job, claim: Claim, run: dict[str, Any], overwrite: bool) -> dict[str, Any]:
     """What one process does for an output that it has claimed."""
+    if job.slab and _is_finished(job, run):  # by another slab, a moment ago
+        return _left_alone(job)
     if claim.alone:
         omezarr.discard(omezarr.leftovers(job.store))
     way = _in_the_way(job, run, overwrite)
@@ -207,6 +208,11 @@ def _sitting(job: _Job, claim: Claim, run: dict[str, Any], overwrite: bool) -> d
     return _summary(job, done, ledger, every, finished=True)
 
 
+def _left_alone(job: _Job) -> dict[str, Any]:
+    job.listener.say(f"{job.out} is finished; nothing to do")
+    return _summary(job, [], finished=True)
+
+
 def _refuse_changed(job: _Job) -> None:
     """InputError where the input was written to while this sitting read it."""
     work = job.bench.work_on
@@ -220,6 +226,9 @@ def _refuse_changed(job: _Job) -> None:
 def _last(job: _Job, claim: Claim, ledger: Ledger) -> bool:
     """Whether this slab is the one that ends last, and so finishes the output."""
     claim.share()
+    if not claim.take_all():
+        job.listener.say("other slabs are still at it; whichever ends last finishes the output")
+        return False
     state = omezarr.read_state(job.store)
     if state is None or state["state"] == omezarr.FINISHED:
         return False
@@ -232,7 +241,7 @@ def _last(job: _Job, claim: Claim, ledger: Ledger) -> bool:
             "a run without --slab, finishes the output"
         )
         return False
-    return claim.take_all()
+    return True
 
 
 def _hands(job: _Job) -> AbstractContextManager[Run]:
@@ -276,7 +285,7 @@ def _write_tiles(job: _Job, hands: Run, ledger: Ledger, tiles: range) -> list[in
     missing = _missing(job, ledger, tiles)
     if there := len(tiles) - len(missing):
         job.listener.say(f"going on: {there} of {len(tiles)} tiles are there already")
-    tasks = (Task("tile", n) for n in missing)
+    tasks = (Task("tile", n, expected=ledger.digests[n].tobytes()) for n in missing)
     for outcome in _counted(job, "upscale", hands, tasks, len(missing)):
         ledger.clipped[outcome.task.number] = outcome.clipped
     return missing
@@ -460,6 +469,9 @@ def _check_name(out: Path) -> None:
         raise InputError(
             f"{out}: expected an output whose name ends in .ome.zarr, .zarr, .tif, .mrc or .h5"
         )
+    for folder in out.absolute().parents:
+        if omezarr.is_image(folder):
+            raise InputError(f"{out} lies inside the image {folder}: choose another --out")
 
 
 def _store(out: Path) -> Path:

@@ -37,6 +37,14 @@ def open_hdf5(path: Path, inside: str) -> StoredVolume:
     return volume_of(dataset, names, path)
 
 
+def is_whole(path: Path, inside: str) -> bool:
+    """Whether all values of a data set lie in this file: none in files that it links to."""
+    with opened(path) as file:
+        dataset = chosen(file, inside, path)
+        elsewhere = dataset.file.filename != file.filename
+        return not (dataset.is_virtual or dataset.external or elsewhere)
+
+
 def opened(path: Path) -> h5py.File:
     """The file, open for reading; InputError where it is not HDF5, or truncated."""
     import h5py

@@ -112,6 +112,15 @@ def read_state(path: str | Path) -> dict[str, Any] | None:
     return state
 
 
+def is_image(path: str | Path) -> bool:
+    """Whether a folder is itself an image of ours or of OME-Zarr 0.5, and no place for others."""
+    try:
+        attributes = json.loads((Path(path) / "zarr.json").read_text())["attributes"]
+        return "emsr" in attributes or "multiscales" in attributes["ome"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def open_level(path: str | Path, level: int) -> zarr.Array:
     """The (z, y, x) array of a level, to write shards to."""
     array = zarr.open_array(str(Path(path) / str(level)), mode="r+")
