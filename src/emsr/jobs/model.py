@@ -15,6 +15,7 @@ from emsr.geometry.box import OnDemand
 from emsr.geometry.neighbours import seen_with, z_halo
 from emsr.geometry.tiles import Tile, plan, tile_shape
 from emsr.network.checkpoint import Header, load_model
+from emsr.network.quick import casts, quick
 from emsr.recipe import HALO_WITHOUT_REACH_PX, Upscaling
 from emsr.volumes.intensity import Intensity
 from emsr.volumes.source import Volume, array_volume
@@ -95,10 +96,10 @@ class Model:
         """SR ``(s*y, s*x)`` in network units of the middle one of ``(slices, y, x)`` planes."""
         unit = Intensity(*self.header.lr_window).to_unit(planes)
         lr = torch.from_numpy(unit)[None].to(self.device)
-        cast = torch.bfloat16 if self.precision == "bf16" else None
+        autocast = casts(self.network, self.precision)
         with (
             torch.inference_mode(),
-            torch.autocast(self.device.type, cast, enabled=cast is not None),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=autocast),
         ):
             return self.network(lr)[0, 0].float().cpu().numpy()
 
@@ -112,7 +113,7 @@ def load(path: str | Path, device: str = "auto", precision: str = "float32") -> 
     """The model in a model file, ready to use on ``device`` (``cpu``, ``cuda``, ``auto``)."""
     network, header = load_model(Path(path))
     where = choose_device(device)
-    network = network.to(where).to(memory_format=torch.channels_last)
+    network = quick(network, precision).to(where).to(memory_format=torch.channels_last)
     return Model(network, header, where, precision)
 
 

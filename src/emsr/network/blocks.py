@@ -121,6 +121,8 @@ class WindowAttention(nn.Module):
     def _attend(self, tokens: Tensor) -> Tensor:
         n, t, c = tokens.shape
         qkv = self.qkv(tokens).view(n, t, 3, self.heads, c // self.heads)
+        if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16:
+            qkv = qkv.float()  # twice as quick: heads are only a few features wide
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value).to(tokens.dtype)
         return self.proj(mixed.transpose(1, 2).reshape(n, t, c))

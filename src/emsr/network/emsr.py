@@ -91,8 +91,9 @@ class EMSRBlock(nn.Module):
         self, x: Tensor, input_edges: Tensor, pyramid: EdgePyramid, looks: list[Look] | None
     ) -> Tensor:
         image = self.to_image(F.relu(self.to_hidden(x)))
-        details = torch.cat([input_edges, pyramid(image)], dim=1)
-        edges, weights = self.from_edges(details), []
+        # In float32: details are small differences of greys.
+        details = torch.cat([input_edges, pyramid(image.float())], dim=1)
+        edges, weights = self.from_edges(details.to(image.dtype)), []
         for coarse, fine, attention in zip(self.coarse, self.fine, self.attention, strict=True):
             x = coarse(x)
             edges = fine(edges)
@@ -170,6 +171,10 @@ class EMSR(nn.Module):
         )
         self.reconstruct = conv3(features, features * scale**2)
         self.last = conv3(features, 1)
+        self.low: torch.dtype | None = None
+        """What the body computes in, if not in the dtype it is given (``quick``)."""
+        self.composed: nn.Module | None = None
+        """``reconstruct`` and ``last`` in one (``quick``)."""
         self.halo = min(halo, self.receptive_radius)
         if input_skip:
             start_at_interpolation(self, self.last)
@@ -202,7 +207,9 @@ class EMSR(nn.Module):
     def _body(self, lr: Tensor, looks: list[Look] | None = None) -> Tensor:
         head = self.head(lr)
         input_edges = self.edges(middle_slice(lr))
-        x = head
+        x = head if self.low is None else head.to(self.low)
         for block in self.blocks:
             x = block(x, input_edges, self.edges, looks)
+        if self.composed is not None:
+            return self.composed(x + head)
         return self.last(F.pixel_shuffle(self.reconstruct(x + head), self.scale))

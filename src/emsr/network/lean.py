@@ -7,6 +7,7 @@ into one. docs/network.md tells what was tried on the way, and what each was wor
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,6 +52,8 @@ class Lean(nn.Module):
         self.head = conv3(slices, features)
         self.blocks = nn.Sequential(*(Residual(features) for _ in range(blocks)))
         self.last = conv3(features, scale**2)
+        self.low: torch.dtype | None = None
+        """What the blocks compute in, if not in the dtype they are given (``quick``)."""
         # The interpolation looks two pixels far, which the body always does too.
         self.receptive_radius = radius([Conv(1), Conv(2 * blocks), Conv(1)], self.multiple)
         self.halo = min(halo, self.receptive_radius)
@@ -59,5 +62,6 @@ class Lean(nn.Module):
     def forward(self, lr: Tensor) -> Tensor:
         # Without biases the body is best at greys around zero, of unit spread.
         x = self.head((lr - MIDDLE) / SPREAD)
-        detail = F.pixel_shuffle(self.last(self.blocks(x) + x), self.scale)
+        body = x if self.low is None else x.to(self.low)
+        detail = F.pixel_shuffle(self.last(self.blocks(body) + x), self.scale)
         return interpolate(middle_slice(lr).float(), self.scale) + detail.float() * SPREAD
