@@ -31,13 +31,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from cost import flops_per_lr_pixel
 from fields import made, read
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emsr.geometry.neighbours import seen_with
 from emsr.network.blocks import EdgeAttention, EdgePyramid, Residual, WindowAttention, conv3
+from emsr.network.cost import flops_per_lr_pixel
 from emsr.network.fit import fit, start
 from emsr.network.frame import (
     MIDDLE,

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 from cells import SCALE, Cell, against, bicubic_of, run_all, step_seconds
-from cost import flops_per_lr_pixel
 from fields import NAMES, made, read
 
+from emsr.network.cost import flops_per_lr_pixel
 from emsr.network.named import build
 
 # Rates of 5e-4 and 2e-3 differed by 0.01 dB for SwinIR-light on the choice field (150 steps);

@@ -7,17 +7,18 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from emsr.errors import InputError
+from emsr.quality.clean_frc import clean_frc, ends
+from emsr.quality.one_image import one_image_frc
 from emsr.quality.resolution import (
-    HANN_FRACTION,
     crossing_note,
     frc,
     frc_from_sums,
     frc_resolution_nm,
-    half_bit,
     ring_counts,
     ring_frequencies,
     ring_sums,
 )
+from emsr.quality.thresholds import half_bit, independent, significance
 
 SIDES = st.integers(12, 60)
 
@@ -39,16 +40,43 @@ def test_laws_on_any_shape(seed, height, width):
     np.testing.assert_allclose(frc(-image, other)[1:], -curve[1:], atol=1e-12)
 
 
-def test_independent_noise_falls_as_one_over_root_n():
-    shape, rounds = (96, 96), 60
-    curves = np.array([frc(noise(i, shape), noise(1000 + i, shape)) for i in range(rounds)])
-    spread = curves[:, 3:].std(axis=0)
-    count = ring_counts(shape)[3:]
-    slope = np.polyfit(np.log(count), np.log(spread), 1)[0]
-    assert slope == pytest.approx(-0.5, abs=0.06)
-    # The constant is that of the pixels which the Hann window leaves independent.
-    assert np.mean(spread * np.sqrt(count * HANN_FRACTION)) == pytest.approx(1, abs=0.06)
-    assert abs(curves[:, 3:].mean()) < 0.01
+def test_chance_follows_the_independent_pixels_of_each_ring():
+    """White noise behind the Hann window scatters as the thresholds say, ring by ring: a third more
+    than as many independent pixels would."""
+    for shape, slices, rounds in (((64, 64), 1, 300), ((40, 96), 2, 200)):
+        pairs = [
+            (noise(i, (slices, *shape)), noise(9000 + i, (slices, *shape))) for i in range(rounds)
+        ]
+        curves = np.array([frc(a, b) for a, b in pairs])[:, 1:]
+        values = independent(shape, slices)[1:]
+        counts = ring_counts(shape)[1:] * slices
+        ratio = curves.std(axis=0) * np.sqrt(values)
+        assert ratio.mean() == pytest.approx(1, abs=0.06)
+        assert np.abs(ratio - 1).max() < 0.25
+        raised = np.abs(curves).mean() / np.sqrt(2 / np.pi / counts).mean()
+        assert 1.25 < raised < 1.5
+        assert abs(curves.mean()) < 0.01
+        above = (curves > significance(shape, slices, 0.01)[1:]).mean()
+        assert 0.006 < above < 0.015
+        assert (curves > significance(shape, slices)[1:]).mean() < 0.003
+        bit = half_bit(shape, slices)[1:]
+        assert (curves > bit)[:, 8:].mean() < 0.001
+
+
+@settings(max_examples=20, deadline=None)
+@given(height=SIDES, width=SIDES, slices=st.integers(1, 9))
+def test_independent_pixels_are_fewer_than_pixels(height, width, slices):
+    found, counts = independent((height, width), slices), ring_counts((height, width)) * slices
+    assert (found[1:] <= counts[1:] + 1e-9).all()
+    assert (found[2:] > 0.2 * counts[2:]).all()
+    assert (np.diff(significance((height, width), slices)[np.argsort(found)]) <= 1e-12).all()
+
+
+def test_rings_far_out_have_the_share_of_those_counted():
+    inner, whole = independent((256, 256)), independent((512, 512))
+    share = whole[1:] / ring_counts((512, 512))[1:]
+    assert share[200] == pytest.approx(share[60:96].mean(), rel=0.05)
+    np.testing.assert_allclose(inner[1:90], whole[1:90], rtol=1e-9)
 
 
 def test_slices_accumulate():
@@ -129,9 +157,50 @@ def test_half_bit_curve():
     """Equation 17 of van Heel and Schatz: 0.1716 with endless pixels; half a bit is SNR 0.2071."""
     curve = half_bit((512, 512), slices=10**9)
     assert curve[-1] == pytest.approx(0.2071 / 1.2071, abs=1e-3)
-    more_pixels = np.argsort(ring_counts((64, 64)))
+    more_pixels = np.argsort(independent((64, 64)))
     assert (np.diff(half_bit((64, 64))[more_pixels]) <= 0).all()
     assert half_bit((64, 64), 8)[20] < half_bit((64, 64), 1)[20]
+
+
+@pytest.mark.parametrize("sizes", [(1.0, 1.0), (0.6, 1.4)])
+def test_clean_frc_is_that_with_the_clean_image(sizes):
+    """Whatever the noise of the two scans; from the ring on where they agree by chance: nothing."""
+    shape = (6, 128, 128)
+    clean = 8 * ndimage.gaussian_filter(noise(1, shape), (0, 1.3, 1.3))
+    sr = ndimage.gaussian_filter(clean, (0, 1, 1)) + 0.1 * noise(2, shape)
+    first, second = (clean + size * noise(3 + i, shape) for i, size in enumerate(sizes))
+    least = significance(shape[1:], shape[0])
+    scans = frc(first, second)
+    found = clean_frc(frc(sr, first), frc(sr, second), scans, least)
+    true, end = frc(sr, clean), ends(scans, least)
+    assert 25 < end < 60
+    assert np.isnan(found[end:]).all()
+    assert np.abs(found - true)[2 : end - 12].max() < 0.05
+    assert (true - frc(sr, first))[end - 20 : end - 5].mean() > 0.05
+
+
+def test_one_image_tells_only_where_it_ends_in_white_noise():
+    shape = (4, 128, 128)
+    clean = 8 * ndimage.gaussian_filter(noise(1, shape), (0, 2, 2))
+    counts = ring_counts(shape[1:]) * shape[0]
+
+    def told(image):
+        power = sum(ring_sums(plane, plane)[1] for plane in image)
+        return one_image_frc(power, counts)
+
+    first, second = (clean + noise(2 + i, shape) for i in range(2))
+    curve, why = told(first)
+    assert why == ""
+    assert np.abs(curve - frc(first, second))[4:40].mean() < 0.04
+    for image in (
+        clean,
+        ndimage.gaussian_filter(first, (0, 0.7, 0.7)),
+        ndimage.zoom(first, (1, 3, 3)),
+    ):
+        curve, why = told(image[:, :128, :128])
+        assert curve is None
+        assert "interpolated" in why or "rounding" in why
+    assert one_image_frc(np.ones(9), np.ones(9))[0] is None
 
 
 @pytest.mark.parametrize(

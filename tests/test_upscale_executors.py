@@ -11,7 +11,8 @@ from route import EMSR, emsr
 from volumes_to_upscale import TILE_COUNT, command, run, tree
 
 from emsr.jobs.execute import overlapped
-from emsr.jobs.upscale import Hands
+from emsr.jobs.listener import Listener
+from emsr.jobs.sitting import Hands
 from emsr.recipe import Upscaling
 
 
@@ -58,6 +59,18 @@ def test_slabs_at_once(rig, plain, tmp_path):
     slabs = [start(command(rig, out, "--quiet", "--slab", f"{n}/2")) for n in (1, 2)]
     assert [ended(slab) for slab in slabs] == [(0, ""), (0, "")]
     assert tree(out) == plain
+
+
+@pytest.mark.parametrize("name", ["sr.ome.zarr", "sr.tif"])
+def test_a_slab_of_a_finished_output_reads_nothing(name, rig, tmp_path):
+    out, heard, said = tmp_path / name, [], []
+    run(rig, out)
+    ears = Listener(say=said.append, progress=lambda what, *_: heard.append(what))
+    before = tree(out)
+    assert run(rig, out, slab=(2, 3), listener=ears)["finished"]
+    assert heard == []
+    assert "its input was not read again" in said[-1]
+    assert tree(out) == before
 
 
 def test_slabs_of_a_tiff(rig, tmp_path):

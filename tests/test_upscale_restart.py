@@ -420,7 +420,7 @@ def test_killed_while_an_old_output_is_removed_it_goes_on(rig, plain, tmp_path, 
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("emsr.jobs.upscale.shutil.rmtree", killed)
+        patch.setattr("emsr.jobs.output.shutil.rmtree", killed)
         with pytest.raises(Killed):
             run(rig, out, overwrite=True)
     run(rig, out)

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from emsr.jobs.upscale import Hands, upscale
+from emsr.jobs.sitting import Hands
+from emsr.jobs.upscale import upscale
 from emsr.network.checkpoint import Header, save_model
 from emsr.network.named import build
 from emsr.recipe import Upscaling

@@ -320,6 +320,15 @@ def upscale(
         str | None,
         typer.Option(metavar="4GB", help="Choose the tile so that each process stays below."),
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Maps of how far SR explains LR, beside the output.")
+    ] = False,
+    spread: Annotated[
+        bool,
+        typer.Option(
+            "--spread", help="With --trust: do 8 flips and turns agree; 8 times the work."
+        ),
+    ] = False,
     recipe: RecipeFile = None,
     spacing: SpacingNm = None,
     level: Level = 0,
@@ -337,8 +346,11 @@ def upscale(
         raise typer.BadParameter(
             "--slab and --overwrite exclude one another: others may be writing"
         )
+    if spread and not trust:
+        raise typer.BadParameter("--spread is one of the maps of --trust: give both")
     from emsr.jobs.form import Form
-    from emsr.jobs.upscale import Hands
+    from emsr.jobs.sitting import Hands
+    from emsr.jobs.trust import Trust
     from emsr.jobs.upscale import upscale as job
 
     _run(
@@ -356,6 +368,85 @@ def upscale(
             slab=part,
             memory=limit,
             overwrite=overwrite,
+            trust=Trust(spread) if trust else None,
+            listener=ears,
+        ),
+        quiet,
+        as_json,
+    )
+
+
+@app.command()
+def enhance(
+    hr: Annotated[str, typer.Argument(metavar="INPUT", help="HR image, stack, volume or URL.")],
+    model: Annotated[Path, typer.Option(help="Model file; of scale 1, or its SR is averaged.")],
+    out: Annotated[Path, typer.Option(metavar="OUT.ome.zarr", help="OME-Zarr, .tif, .mrc or .h5.")],
+    repeat: Annotated[
+        str | None, typer.Option(help="A second scan of the field: tells what was gained.")
+    ] = None,
+    truth: Annotated[str | None, typer.Option(help="Clean truth (phantoms have one).")] = None,
+    device: Device = "auto",
+    precision: Annotated[
+        Literal["float32", "bf16"], typer.Option(help="Of the network's arithmetic.")
+    ] = "float32",
+    dtype: Annotated[
+        Literal["uint8", "uint16", "float32"] | None,
+        typer.Option(help="Of the output, grey values unchanged; default: the input's."),
+    ] = None,
+    halo: Annotated[
+        int | None, typer.Option(min=0, help="Pixels read around a tile; default: measured.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the work on this machine.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of each process; default: all, shared.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="4GB", help="Choose the tile so that each process stays below."),
+    ] = None,
+    recipe: RecipeFile = None,
+    spacing: SpacingNm = None,
+    level: Level = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """An HR scan cleaned on its own grid, and what that changed; goes on as upscale does."""
+    nm, limit = spacing_nm(spacing), bytes_of(memory)
+    from emsr.jobs.enhance import enhance as job
+    from emsr.jobs.form import Form
+    from emsr.jobs.sitting import Hands
+    from emsr.jobs.upscale import upscale as tiles
+
+    def clean(ears: Listener) -> dict[str, Any]:
+        return tiles(
+            hr,
+            model,
+            out,
+            upscaling=make_recipe(recipe, halo_px=halo).upscaling,
+            device=device,
+            precision=precision,
+            spacing_nm=nm,
+            level=level,
+            form=Form(dtype, clean=True),
+            hands=Hands(workers, None, threads),
+            memory=limit,
+            overwrite=overwrite,
+            listener=ears,
+        )
+
+    _run(
+        lambda ears: job(
+            hr,
+            model,
+            out,
+            lambda: clean(ears),
+            repeat=repeat,
+            truth=truth,
+            spacing_nm=nm,
+            level=level,
             listener=ears,
         ),
         quiet,
@@ -371,6 +462,15 @@ def evaluate(
     repeat: Annotated[str | None, typer.Option(help="A second HR scan of the field.")] = None,
     lr: Annotated[str | None, typer.Option(help="LR scan: adds the scores of bicubic.")] = None,
     truth: Annotated[str | None, typer.Option(help="Clean truth (phantoms have one).")] = None,
+    sr2: Annotated[
+        str | None, typer.Option(help="SR of another LR scan: how far the two agree.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model of the SR, where its file does not say it.")
+    ] = None,
+    regions: Annotated[
+        int | None, typer.Option(metavar="PX", help="Scores of squares of so many pixels too.")
+    ] = None,
     fit_grey: Annotated[
         bool, typer.Option("--fit-grey", help="Fit gain and offset to the reference first.")
     ] = False,
@@ -385,7 +485,7 @@ def evaluate(
     from emsr.jobs.evaluate import evaluate as job
 
     nm = spacing_nm(spacing)
-    levels = levels_of(level, ("sr", "reference", "repeat", "lr", "truth"))
+    levels = levels_of(level, ("sr", "reference", "repeat", "lr", "truth", "sr2"))
     _run(
         lambda ears: job(
             sr,
@@ -396,9 +496,49 @@ def evaluate(
             truth=truth,
             spacing_nm=nm,
             levels=levels,
+            sr2=sr2,
+            model=model,
+            regions=regions,
             fit_grey=fit_grey,
             overwrite=overwrite,
             seed=seed,
+            listener=ears,
+        ),
+        quiet,
+        as_json,
+    )
+
+
+@app.command()
+def compare(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="docs/comparison.md.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory for table and report.")],
+    budget: Annotated[
+        str | None, typer.Option(help="One of the recipe's budgets; default: its first.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps of every network, not the budget's.")
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Processes of one thread at a time.")
+    ] = 1,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Strategies x networks x data sets as one table with pictures; run again, it goes on."""
+    from emsr.jobs.compare import compare as job
+
+    _run(
+        lambda ears: job(
+            recipe,
+            out,
+            budget=budget,
+            steps=steps,
+            jobs=jobs,
+            device=device,
+            overwrite=overwrite,
             listener=ears,
         ),
         quiet,

@@ -163,6 +163,8 @@ class Recipe:
 
 SYNTHETIC_SCALE = 3
 HALO_WITHOUT_REACH_PX = 32
+TRUST_WINDOW_PX, DOUBT_PX = 1.5, 1.0
+"""Gaussian windows of the maps of trust, LR pixels (docs/trust.md)."""
 """LR pixels read around a tile where the network pools over all it sees: no halo is enough."""
 
 TRAINING = {

@@ -37,7 +37,6 @@ from emsr.volumes import omezarr
 from emsr.volumes.pyramid import block_mean
 from emsr.volumes.source import Volume, open_volume
 
-
 NO_MEMORY = ("out of memory", "can't allocate memory", "could not create a primitive")
 """Words of torch and of the convolutions below it when memory cannot be had."""
 
@@ -219,8 +218,8 @@ def resumable(store: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"{store} cannot be read or written: {error.strerror or error}; the tiles that are done stay: "
-            "make space or correct the rights, and run the same again"
+            f"{store} cannot be read or written: {error.strerror or error}; the tiles that are "
+            "done stay: make space or correct the rights, and run the same again"
         ) from error
     except (MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):

@@ -2,6 +2,7 @@
 
 Two passes over z, one slice of each volume in memory at a time: the first looks at the reference
 (and fits greys, if asked to), the second scores. Nothing is fitted, cropped or resampled unasked.
+What is known of the reference's noise, and of the network's training, is gathered in ``before``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 
 from emsr.errors import InputError
 from emsr.files import replacing
-from emsr.geometry.box import Box
+from emsr.jobs.before import First, first_look, raw_plane
 from emsr.jobs.listener import SILENT, Listener
 from emsr.jobs.one_grid import (
     Inputs,
@@ -27,16 +28,14 @@ from emsr.jobs.one_grid import (
     say_notices,
 )
 from emsr.network.frame import interpolate
-from emsr.quality.greys import Survey, full_scale, least_squares, survey
-from emsr.quality.reference_free import check_repeat
+from emsr.quality.blocks import side_for
+from emsr.quality.greys import full_scale, least_squares
 from emsr.quality.report import Slice, report_html
-from emsr.quality.scores import AGAINST, Marks, Scores
+from emsr.quality.scores import AGAINST, Marks, Scores, Tally, agreement
 from emsr.volumes.source import Volume
 
 Planes = Callable[[int], np.ndarray]
 """Gives slice z, ``(y, x)`` in float64."""
-
-SAMPLED_PIXELS = 1_000_000
 
 
 def evaluate(
@@ -51,20 +50,33 @@ def evaluate(
     fit_grey: bool = False,
     overwrite: bool = False,
     seed: int = 0,
+    sr2: str | Path | None = None,
+    model: str | Path | None = None,
+    regions: int | None = None,
     listener: Listener = SILENT,
 ) -> dict[str, Any]:
     """Score the volume at ``sr`` against the one at ``reference``; write both files into ``out``.
 
-    ``repeat`` (a second scan of the reference's field) allows an estimate of the PSNR against the
-    unseen clean image; ``lr`` adds bicubic interpolation as the yardstick; ``truth`` adds scores
-    against it. ``spacing_nm`` (z, y, x) of the HR grid overrides the files'; ``levels`` are those
-    of the inputs' pyramids by role, 0 where absent. With ``fit_grey`` gain and offset of SR and
-    bicubic are fitted to the reference by least squares first, and reported.
+    ``repeat`` (a second scan of the reference's field) tells its noise from SR's error, for scores
+    against the unseen clean image; without it the noise is read off the reference. ``lr`` adds
+    bicubic interpolation as the yardstick; ``truth`` adds scores against it; ``sr2`` (the SR of
+    another LR scan) how far the two agree. ``model`` made the SR, where the SR's file does not say
+    so itself: it tells whether the reference was trained on. ``regions`` adds scores of squares of
+    so many pixels. ``spacing_nm`` (z, y, x) of the HR grid overrides the files'; ``levels`` are
+    those of the inputs' pyramids by role, 0 where absent. With ``fit_grey`` gain and offset of SR
+    and bicubic are fitted to the reference by least squares first, and reported.
     ``seed`` draws the bootstrap. Returns what stands in scores.json, and ``report``, its path.
     Raises InputError for volumes that do not lie on one grid, contradict each other in spacing,
-    are constant or too small, or hold NaN; and for existing files without ``overwrite``.
+    are constant, clipped or too small, or hold NaN; and for existing files without ``overwrite``.
     """
-    given = {"sr": sr, "reference": reference, "repeat": repeat, "lr": lr, "truth": truth}
+    given = {
+        "sr": sr,
+        "reference": reference,
+        "repeat": repeat,
+        "lr": lr,
+        "truth": truth,
+        "sr2": sr2,
+    }
     given = {name: path for name, path in given.items() if path is not None}
     folder = _free_folder(Path(out), overwrite)
     inputs = open_inputs(given, spacing_nm, levels or {})
@@ -72,15 +84,18 @@ def evaluate(
     if unlike := greys_unlike(inputs):
         listener.say(unlike)
     spacing = common_spacing(inputs)
-    seen = _first_look(inputs)
-    data_range, why = full_scale(inputs.reference.dtype, seen)
+    first = first_look(inputs, sr, model, listener)
+    data_range, why = full_scale(inputs.reference.dtype, first.survey)
     fits = _fits(inputs) if fit_grey else {}
     sources: dict[str, Planes] = {
         name: partial(_fitted, plane, fits.get(name, (1.0, 0.0)))
         for name, plane in _sources(inputs).items()
     }
-    marks = _score(inputs, sources, data_range, listener)
+    marks, agreed = _score(inputs, sources, first, data_range, regions, listener)
     pixel = _pixel(spacing)
+    given_only = {"truth", "consistency"}
+    scored = {"truth"} if inputs.truth else set()
+    scored |= {"consistency"} if inputs.sr2 else set()
     scores: Scores = {
         "inputs": {name: str(path) for name, path in given.items()},
         "shape": list(inputs.reference.shape),
@@ -89,11 +104,15 @@ def evaluate(
         "data_range": data_range,
         "data_range_reason": why,
         "grey_fit": {k: {"gain": g, "offset": o} for k, (g, o) in fits.items()} or None,
-        "against": {k: v for k, v in AGAINST.items() if k != "truth" or inputs.truth},
+        "against": {k: v for k, v in AGAINST.items() if k not in given_only or k in scored},
+        "clipped_fraction": first.survey.at_ends,
+        **first.said,
         **marks["sr"].scores(*pixel, seed),
     }
     if inputs.lr:
         scores["bicubic"] = marks["bicubic"].scores(*pixel, seed)
+    if agreed:
+        scores["consistency"] = agreement(agreed, pixel[0])
     _make(folder)
     page = report_html(scores, _shown(inputs, sources, fits))
     # An old scores.json beside a new report would belong to something else.
@@ -112,6 +131,8 @@ def _lines(scores: Scores, report: str) -> list[str]:
         parts = [f"{_number(found, 'psnr', 'dB')} PSNR against the noisy reference"]
         if found.get("clean_psnr") is not None:
             parts.append(f"about {_number(found, 'clean_psnr', 'dB')} against the clean image")
+        elif "clean_psnr" in found["reason"]:
+            parts.append(f"unknown against the clean image ({found['reason']['clean_psnr']})")
         parts.append(f"resolves {_number(found, 'frc_resolution_nm', 'nm')}")
         lines.append(f"{name}: " + ", ".join(parts))
     return [*lines, f"report: {report}"]
@@ -121,18 +142,6 @@ def _number(found: Scores, key: str, unit: str) -> str:
     if found[key] is None:
         return f"(no {unit}: {found['reason'].get(key, 'unknown')})"
     return f"{found[key]:.1f} {unit}"
-
-
-def _first_look(inputs: Inputs) -> Survey:
-    """The first pass: greys of the reference, and whether the repeat is one."""
-    reference = inputs.reference
-    step = max(1, round((np.prod(reference.shape) / SAMPLED_PIXELS) ** 0.5))
-    planes = (_plane(reference, z) for z in range(reference.shape[0]))
-    seen = survey(planes, reference.name, step)
-    if inputs.repeat:
-        z = seen.liveliest
-        check_repeat(_plane(reference, z), _plane(inputs.repeat, z))
-    return seen
 
 
 def _sources(inputs: Inputs) -> dict[str, Planes]:
@@ -153,10 +162,21 @@ def _fits(inputs: Inputs) -> dict[str, tuple[float, float]]:
 
 
 def _score(
-    inputs: Inputs, sources: dict[str, Planes], data_range: float, listener: Listener
-) -> dict[str, Marks]:
-    """The second pass: every slice of every source against all there is."""
-    marks = {name: Marks(data_range) for name in sources}
+    inputs: Inputs,
+    sources: dict[str, Planes],
+    first: First,
+    data_range: float,
+    regions: int | None,
+    listener: Listener,
+) -> tuple[dict[str, Marks], Tally | None]:
+    """The second pass: every slice of every source against all there is; and SR against another."""
+    px = side_for(inputs.reference.shape)
+    marks = {
+        # What a network was trained on says nothing about interpolation.
+        name: Marks(data_range, first.known(name), px, regions)
+        for name in sources
+    }
+    agreed = Tally(data_range) if inputs.sr2 else None
     slices = inputs.reference.shape[0]
     for z in range(slices):
         reference = _plane(inputs.reference, z)
@@ -164,8 +184,10 @@ def _score(
         truth = _plane(inputs.truth, z) if inputs.truth else None
         for name, plane in sources.items():
             marks[name].add(plane(z), reference, repeat, truth)
+        if agreed and inputs.sr2:
+            agreed.add(_plane(inputs.sr, z), _plane(inputs.sr2, z))
         listener.progress("evaluate", z + 1, slices, "")
-    return marks
+    return marks, agreed
 
 
 def _pixel(spacing: tuple[float, float, float] | None) -> tuple[float | None, str]:
@@ -196,15 +218,8 @@ def _shown(
 
 
 def _plane(volume: Volume, z: int) -> np.ndarray:
-    """Slice z as float64 ``(y, x)``; NaN is refused with the volume's name."""
-    _, height, width = volume.shape
-    plane = volume.read(Box((z, 0, 0), (z + 1, height, width)))[0].astype(np.float64)
-    if not np.isfinite(plane).all():
-        raise InputError(
-            f"{volume.name} holds NaN or infinite values in slice {z}, scores need finite greys: "
-            "replace them or crop the volume"
-        )
-    return plane
+    """Slice z as float64 ``(y, x)``."""
+    return raw_plane(volume, z).astype(np.float64)
 
 
 def _enlarged(lr: Volume, scale: int, z: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from emsr.errors import InputError
 from emsr.geometry.tiles import finer_spacing
 from emsr.jobs.listener import Listener
 from emsr.jobs.model import Model
+from emsr.network.averaged import Averaged
 from emsr.network.checkpoint import Header
 from emsr.volumes.resample import resampled
 from emsr.volumes.source import StoredVolume, Volume
@@ -33,6 +34,8 @@ class Form:
     """The greys of the input instead of the HR scans', and its dtype where none is given."""
     resample: bool = False
     """Bring an input of another in-plane spacing to the one the model was trained at."""
+    clean: bool = False
+    """The input's own grid, greys and dtype: what ``emsr enhance`` writes of an HR scan."""
 
 
 def in_form(volume: StoredVolume, model: Model, form: Form) -> tuple[StoredVolume, Model]:
@@ -40,6 +43,8 @@ def in_form(volume: StoredVolume, model: Model, form: Form) -> tuple[StoredVolum
 
     InputError where the input cannot be resampled, or the dtype asked for cannot hold the greys.
     """
+    if form.clean:
+        model = _cleaning(model, volume.dtype)
     header = model.header
     if form.keep_range:
         header = replace(header, hr_window=header.lr_window, dtype=volume.dtype.name)
@@ -48,6 +53,21 @@ def in_form(volume: StoredVolume, model: Model, form: Form) -> tuple[StoredVolum
     if header != model.header:
         _refuse_unfit(header)
     return _on_grid(volume, model) if form.resample else volume, replace(model, header=header)
+
+
+def _cleaning(model: Model, dtype: np.dtype) -> Model:
+    """The model as one of scale 1 that takes and gives the greys of an HR scan of ``dtype``.
+
+    A finer one's SR is averaged back. It sees the HR scan in the HR window: that is where the greys
+    of a tissue are what they were at LR (docs/enhancer.md has the other way too).
+    """
+    header = replace(model.header, dtype=dtype.name)
+    if header.scale == 1:
+        return replace(model, header=replace(header, hr_window=header.lr_window))
+    header = replace(
+        header, scale=1, lr_window=header.hr_window, lr_spacing_nm=header.hr_spacing_nm
+    )
+    return replace(model, network=Averaged(model.network, model.header.scale), header=header)
 
 
 def _refuse_unfit(header: Header) -> None:

@@ -25,6 +25,8 @@ class Inputs:
     truth: Volume | None
     lr: Volume | None
     scale: int
+    sr2: Volume | None = None
+    """The SR of another LR scan of the field."""
 
 
 def open_inputs(
@@ -56,13 +58,19 @@ def open_inputs(
         scale = _scale(stated.shape, shape, given)
         low = with_spacing(stated, coarser_spacing(spacing_nm, scale))
     return Inputs(
-        on_grid["sr"], on_grid["reference"], on_grid.get("repeat"), on_grid.get("truth"), low, scale
+        on_grid["sr"],
+        on_grid["reference"],
+        on_grid.get("repeat"),
+        on_grid.get("truth"),
+        low,
+        scale,
+        on_grid.get("sr2"),
     )
 
 
 def say_notices(inputs: Inputs, listener: Listener) -> None:
     """What the files' readers noticed, such as an overridden spacing."""
-    volumes = (inputs.sr, inputs.reference, inputs.repeat, inputs.truth, inputs.lr)
+    volumes = (inputs.sr, inputs.reference, inputs.repeat, inputs.truth, inputs.lr, inputs.sr2)
     for volume in volumes:
         for notice in getattr(volume, "notices", ()):
             listener.say(notice)
@@ -94,7 +102,7 @@ def common_spacing(inputs: Inputs) -> tuple[float, float, float] | None:
     """The reference's spacing, else the first one stated; contradictions beyond 1 % are refused."""
     stated = [
         (v, v.spacing_nm)
-        for v in (inputs.reference, inputs.sr, inputs.repeat, inputs.truth)
+        for v in (inputs.reference, inputs.sr, inputs.repeat, inputs.truth, inputs.sr2)
         if v is not None and v.spacing_nm is not None
     ]
     if inputs.lr and (finer := finer_spacing(inputs.lr.spacing_nm, inputs.scale)):

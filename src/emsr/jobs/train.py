@@ -7,13 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from emsr.errors import InputError
 from emsr.files import refuse_overlap
 from emsr.jobs.listener import SILENT, Listener
 from emsr.jobs.model import choose_device, input_slices
+from emsr.jobs.provenance import trained_on
 from emsr.jobs.run_folder import MODEL, claim, identity_of
+from emsr.jobs.trust_header import trusting
 from emsr.jobs.verdict import doubts, judged, lines_of, too_few
 from emsr.jobs.watch import Field, decibels, divided, enlarged, open_watch, validation_field
 from emsr.network.checkpoint import Header, load_model, save_model
@@ -82,7 +85,9 @@ def train(
             listener.say(f"{folder} holds no checkpoint: starting at step 0")
         summary = _fit(run, material, watched, recipe, folder, listener)
         network.load_state_dict(run.best)
-    save_model(folder / MODEL, network, _header(material, watched, recipe, summary, pairs))
+    header = _header(material, watched, recipe, summary, pairs)
+    header = trusting(header, network, where, material, watched)
+    save_model(folder / MODEL, network, header)
     return _report(summary, folder)
 
 
@@ -170,6 +175,7 @@ def _header(
             "assumption": pairs.assumption,
             "noise_correlation": pairs.noise_correlation,
             "scans": list(pairs.provenance),
+            "hr_sketch": trained_on(np.asarray(pairs.hr)),
             "watched_scans": None if watch is None else list(watch.provenance),
         },
         summary=summary,

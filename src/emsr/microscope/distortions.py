@@ -1,6 +1,11 @@
-"""What goes wrong during a frame: drift, line jitter, charging. Each does nothing at zero."""
+"""What goes wrong during a frame: drift, line jitter, charging. Each does nothing at zero.
+
+``Unrest`` says how they grow with time and dose: both are what HR takes more of than LR.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,3 +54,37 @@ def charging(electrons: Image, strength: float, rng: np.random.Generator) -> Ima
     streaks = ndimage.uniform_filter1d(streaks, max(electrons.shape[1] // 4, 1), axis=1)
     top = max(float(streaks.max()), 1e-6)
     return electrons + np.float32(strength * electrons.mean() / top) * streaks
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What one frame costs the specimen: its time, and its dose."""
+
+    seconds: float
+    electrons_per_nm2: float
+
+
+def frame(shape: tuple[int, int], pixel_nm: float, electrons: float, per_second: float) -> Frame:
+    """The frame of (y, x) ``shape`` pixels of side ``pixel_nm`` with so many ``electrons`` each,
+    from a beam that delivers ``per_second`` of them."""
+    seconds = shape[0] * shape[1] * electrons / per_second
+    return Frame(seconds, electrons / pixel_nm**2)
+
+
+@dataclass(frozen=True)
+class Unrest:
+    """How much a specimen moves per second and charges per dose; linear in both, so that a frame
+    of no time and no dose is undisturbed."""
+
+    drift_nm_per_s: float = 0.0
+    charging_nm2: float = 0.0
+    """Height of charging streaks, as a share of the mean signal, per electron per nm²."""
+
+    def drift_px(self, taken: Frame, angle_rad: float, pixel_nm: float) -> tuple[float, float]:
+        """Movement (y, x) during a frame, towards ``angle_rad`` (from +x to +y), in pixels."""
+        length = self.drift_nm_per_s * taken.seconds / pixel_nm
+        return float(length * np.sin(angle_rad)), float(length * np.cos(angle_rad))
+
+    def charging(self, taken: Frame) -> float:
+        """Height of the streaks of a frame, as a share of the mean signal."""
+        return self.charging_nm2 * taken.electrons_per_nm2

@@ -59,6 +59,13 @@ class Header:
     recipe: dict[str, Any] = field(default_factory=dict)
     trained_on: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
+    degradation: dict[str, Any] = field(default_factory=dict)
+    """What made LR of HR (``jobs/trust_degradation``); empty in a file that does not say, as are
+    the two below."""
+    domain: dict[str, Any] = field(default_factory=dict)
+    """What the LR images trained on were like (``quality/domain``)."""
+    spread: dict[str, Any] = field(default_factory=dict)
+    """Which error went with which spread of eight answers (``quality/spread``)."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, value: object) -> None:

@@ -25,17 +25,20 @@ class Curve:
     marker: dict[str, Any] | None
 
 
-def drawing(named: list[tuple[str, str, dict[str, Any]]], scale: int | None) -> dict[str, Any]:
+def drawing(
+    named: list[tuple[str, str, dict[str, Any]]], scale: int | None, drops: bool = True
+) -> dict[str, Any]:
     """What the template draws, from (label, style, scores) of each curve, solid ones first.
 
-    ``scale`` adds the line of the finest detail that LR pixels can carry.
+    ``scale`` adds the line of the finest detail that LR pixels can carry; without ``drops`` the
+    resolutions of many curves stand in the legend alone.
     """
     frc = named[0][2]["frc"]
     nyquist = frc["frequency_per_px"][-1]
     pixel_nm = _pixel_nm(frc)
     half_bit = zip(frc["frequency_per_px"], frc["half_bit"], strict=True)
     return {
-        "curves": _curves(named, nyquist, pixel_nm),
+        "curves": _curves(named, nyquist, pixel_nm, drops),
         "half_bit": _path([(f, v) for f, v in half_bit if v <= 1.0], nyquist),
         "threshold_y": _y(frc["threshold"]),
         "y_ticks": [(_y(v), f"{v:g}") for v in (0, 0.25, 0.5, 0.75, 1)],
@@ -50,7 +53,10 @@ def drawing(named: list[tuple[str, str, dict[str, Any]]], scale: int | None) -> 
 
 
 def _curves(
-    named: list[tuple[str, str, dict[str, Any]]], nyquist: float, pixel_nm: float | None
+    named: list[tuple[str, str, dict[str, Any]]],
+    nyquist: float,
+    pixel_nm: float | None,
+    drops: bool,
 ) -> list[Curve]:
     details = sorted((s["frc_resolution_nm"] or 0 for _, _, s in named[:2]), reverse=True)
     curves = []
@@ -63,7 +69,7 @@ def _curves(
             marker = {"x": _x(pixel_nm / detail_nm, nyquist), "y": _y(frc["threshold"])}
             label = f"{label} {detail_nm:.3g} nm"
             # Labels go down as lines go right: so no line runs through another's label.
-            if "dashed" not in style:
+            if drops and "dashed" not in style:
                 marker["label"] = _label(label, details.index(detail_nm), marker["x"])
         curves.append(Curve(label, style, _path(points, nyquist), marker))
     return curves

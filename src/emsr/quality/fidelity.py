@@ -58,14 +58,16 @@ def ssim(image: np.ndarray, reference: np.ndarray, data_range: float) -> float:
         )
     planes = image.astype(np.float64).reshape(-1, *image.shape[-2:])
     references = reference.astype(np.float64).reshape(planes.shape)
-    return float(
-        np.mean(
-            [
-                structural_similarity(a, b, data_range=data_range)
-                for a, b in zip(planes, references, strict=True)
-            ]
-        )
-    )
+    maps = (ssim_map(a, b, data_range) for a, b in zip(planes, references, strict=True))
+    return float(np.mean([np.mean(one) for one in maps]))
+
+
+def ssim_map(plane: np.ndarray, reference: np.ndarray, data_range: float) -> np.ndarray:
+    """``(y - 6, x - 6)`` structural similarity of every window that lies inside a slice ``(y, x)``
+    of float64; its mean is the slice's ``ssim``."""
+    edge = SSIM_WINDOW_PX // 2
+    _, full = structural_similarity(plane, reference, data_range=data_range, full=True)
+    return np.asarray(full[edge:-edge, edge:-edge])
 
 
 def check_pair(image: np.ndarray, reference: np.ndarray) -> None:

@@ -12,13 +12,18 @@ import numpy as np
 
 from emsr.errors import InputError
 
+SOME_CLIPPED, MOST_CLIPPED = 0.01, 0.5
+"""Shares of pixels at the lowest or highest grey level from which it is said, and refused."""
+
 
 @dataclass(frozen=True)
 class Survey:
-    """A volume at first sight: grey extremes, a sample of greys, the slice of most contrast."""
+    """A volume at first sight: grey extremes and the share of its pixels at either, a sample of
+    greys, the slice of most contrast."""
 
     low: float
     high: float
+    at_ends: float
     sample: np.ndarray
     liveliest: int
 
@@ -26,18 +31,43 @@ class Survey:
 def survey(planes: Iterable[np.ndarray], name: str, step: int) -> Survey:
     """Look through slices ``(y, x)`` once, sampling every ``step``-th pixel along y and x.
 
-    Raises InputError, with ``name``, where all slices hold one and the same grey level.
+    Raises InputError, with ``name``, where all slices hold one and the same grey level, and where
+    most pixels lie at the lowest or highest level.
     """
     # .copy(): a view would keep every slice in memory.
-    seen = [(p.min(), p.max(), p.std(), p[::step, ::step].ravel().copy()) for p in planes]
-    lows, highs, contrasts, samples = zip(*seen, strict=True)
-    low, high = float(min(lows)), float(max(highs))
+    seen = [(*_ends(p), p.std(), p[::step, ::step].ravel().copy(), p.size) for p in planes]
+    lows, highs, contrasts, samples, sizes = zip(*seen, strict=True)
+    (low, _), (high, _) = min(lows), max(highs)
     if low == high:
         raise InputError(
             f"{name} is constant ({low:g} everywhere), a reference needs structure: "
             "give the scan itself"
         )
-    return Survey(low, high, np.concatenate(samples), int(np.argmax(contrasts)))
+    extremes = (*((grey, n, low) for grey, n in lows), *((grey, n, high) for grey, n in highs))
+    at_ends = sum(n for grey, n, end in extremes if grey == end)
+    share = at_ends / sum(sizes)
+    if share > MOST_CLIPPED:
+        raise InputError(
+            f"{name}: {share:.0%} of the pixels lie at the lowest ({low:g}) or highest ({high:g}) "
+            "grey level, a reference needs its greys unclipped: crop the field, or scan it again"
+        )
+    return Survey(low, high, share, np.concatenate(samples), int(np.argmax(contrasts)))
+
+
+def _ends(plane: np.ndarray) -> tuple[tuple[float, int], tuple[float, int]]:
+    """Lowest and highest grey level, each with its number of pixels."""
+    low, high = float(plane.min()), float(plane.max())
+    return (low, int((plane == low).sum())), (high, int((plane == high).sum()))
+
+
+def clipped(seen: Survey, name: str) -> str | None:
+    """What the user should hear of a reference whose greys were cut off."""
+    if seen.at_ends <= SOME_CLIPPED:
+        return None
+    return (
+        f"warning: {seen.at_ends:.1%} of the pixels of {name} lie at its lowest or highest grey "
+        "level: clipped noise is not zero on average there, which biases every score"
+    )
 
 
 def full_scale(dtype: np.dtype, seen: Survey) -> tuple[float, str]:

@@ -189,6 +189,7 @@ def _table(scores: dict[str, Any]) -> list[dict[str, str]]:
         ("FRC resolution, nm", "frc_resolution_nm", ".3g", scores, bicubic),
         ("PSNR, dB (estimate)", "clean_psnr", ".2f", scores, bicubic),
         ("SSIM (estimate)", "clean_ssim", ".4f", scores, bicubic),
+        ("FRC resolution, nm (estimate)", "clean_frc_resolution_nm", ".3g", scores, bicubic),
     ]
     if "truth" in scores:
         other = bicubic and bicubic["truth"]
@@ -209,9 +210,9 @@ def _cell(scores: dict[str, Any], key: str, form: str) -> str:
     if scores[key] is None:
         return "–"
     text = format(scores[key], form)
-    if key == "clean_psnr" and scores["clean_psnr_interval"]:
-        low, high = scores["clean_psnr_interval"]
-        text += f" ({low:.2f} to {'∞' if high is None else format(high, '.2f')})"
+    if key in ("clean_psnr", "clean_ssim") and scores[f"{key}_interval"]:
+        low, high = scores[f"{key}_interval"]
+        text += f" ({low:{form}} to {'∞' if high is None else format(high, form)})"
     return text
 
 
@@ -223,6 +224,7 @@ def _notes(scores: dict[str, Any]) -> list[str]:
         "frc_resolution_nm": "FRC resolution",
         "clean_psnr": "PSNR against the clean image",
         "clean_ssim": "SSIM against the clean image",
+        "clean_frc_resolution_nm": "FRC resolution against the clean image",
     }
     notes = [
         f"No {prefix}{name}: {part['reason'][key]}."

@@ -22,10 +22,6 @@ from emsr.quality.fidelity import check_pair
 PERSISTENCE_RINGS = 3
 """Rings over which a curve must stay below a threshold, on average, to have crossed it; also the
 lowest ring at which a crossing is believed."""
-HANN_FRACTION = 18 / 35
-"""Share of a ring's Fourier pixels that are independent behind a Hann window: (mean w²)² / mean w⁴
-= (3/8)² / (35/128). Once, not per axis: a ring is one pixel thin, so only neighbours along it count
-twice."""
 
 
 def frc(image: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -85,16 +81,14 @@ def ring_counts(shape: tuple[int, int]) -> np.ndarray:
     return np.bincount(index, per_pixel, count + 1)[:count]
 
 
-def half_bit(shape: tuple[int, int], slices: int = 1) -> np.ndarray:
-    """The half-bit threshold ``(ring,)``: where each Fourier pixel carries half a bit.
-
-    van Heel and Schatz, Journal of Structural Biology 2005, equation 17, with the number of
-    independent pixels: half the ring (real images) times the share left by the Hann window, times
-    the number of slices. It is above 1 - and so useless - in rings of a handful of pixels.
-    """
-    independent = ring_counts(shape) / 2 * HANN_FRACTION * slices
-    root = np.sqrt(np.maximum(independent, 1e-9))
-    return (0.2071 * root + 1.9102) / (1.2071 * root + 0.9102)
+def ring_index(shape: tuple[int, int], rings: int) -> np.ndarray:
+    """Ring of each Fourier pixel around zero frequency, which lies in the middle; -1 from ring
+    ``rings`` on. Large enough to hold all rings below."""
+    n_px = min(shape)
+    sides = [min(-(-rings * n // n_px), n // 2) for n in shape]
+    y, x = (np.arange(-side, side + 1) / n for side, n in zip(sides, shape, strict=True))
+    index = np.rint(np.hypot(y[:, None], x[None, :]) * n_px).astype(np.intp)
+    return np.where(index < rings, index, -1)
 
 
 def frc_resolution_nm(
@@ -107,7 +101,7 @@ def frc_resolution_nm(
     curve never crosses (the detail is 2 pixels or finer), when it crosses before ring 3 (too
     coarse for this field to say), or when there are too few rings; ``crossing_note`` tells which.
 
-    Rings of few Fourier pixels scatter by about 1.4 / sqrt(pixels), so a single ring below the
+    Rings of few Fourier pixels scatter (``thresholds.independent``), so a single ring below the
     threshold is no crossing: it and the two after it must be below on average too.
     """
     ring = _crossing(curve, threshold)

@@ -1,0 +1,240 @@
+"""``emsr upscale --trust``: how far a finished SR volume can be trusted, as maps beside it.
+
+    doubt, power, structure     does the SR explain the LR it was made from (quality/consistency)
+    spread, error               do eight flips and rotations agree, and what error goes with that
+
+A second pass over the tiles, once the SR is finished: each reads LR and SR boxes with as much
+around them as its maps see, so the maps know no tiles. Written like the SR itself: a map's shard
+that exists is complete, and what is unfinished is no image.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emsr import __version__
+from emsr.errors import InputError
+from emsr.geometry.tiles import Tile, plan
+from emsr.jobs.bench import Bench, resumable
+from emsr.jobs.claim import claimed
+from emsr.jobs.listener import Listener
+from emsr.jobs.trust_degradation import (
+    Told,
+    blur_reach_px,
+    degraded,
+    in_hr_greys,
+    noise_facts,
+    told_of,
+)
+from emsr.jobs.trust_spread import spread_of
+from emsr.jobs.trust_summary import ALL, CONSISTENCY, ERROR, SPREAD, lines_of, summary_of
+from emsr.network.checkpoint import Header
+from emsr.quality import consistency
+from emsr.quality.spread import Calibration, expected_error
+from emsr.recipe import DOUBT_PX, TRUST_WINDOW_PX
+from emsr.volumes import omezarr, omezarr_maps
+from emsr.volumes.flatten import is_flat, software_of
+from emsr.volumes.source import Volume, open_volume
+
+SMALLEST_PX = 32
+"""Sides of LR images from which blur and noise can be told."""
+Maps = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What is wanted to know of the output, beside its consistency with the input."""
+
+    spread: bool = False
+    """How far the answers to eight flips and rotations scatter: eight times the network's work."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged: the SR at ``out``, made by ``bench`` from its LR volume. ``trained`` is the
+    model's header as its file has it, before the form of the output was chosen."""
+
+    out: Path
+    bench: Bench
+    trained: Header
+    spread: bool
+
+    @property
+    def path(self) -> Path:
+        return trust_path(self.out)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        wanted = (SPREAD, ERROR) if self.trained.spread else (SPREAD,)
+        return CONSISTENCY + (wanted if self.spread else ())
+
+
+def trust_path(out: Path) -> Path:
+    """Where the maps of the SR at ``out`` lie: sr.ome.zarr and sr.tif have sr.trust.ome.zarr."""
+    stem = out.name.removesuffix(out.suffix)
+    return out.with_name(f"{stem.removesuffix('.ome')}.trust.ome.zarr")
+
+
+def refuse_trust(subject: Subject, overwrite: bool) -> None:
+    """InputError, before anything is computed, where the maps could not be written after it."""
+    volume = subject.bench.volume
+    if subject.bench.work_on.form.resample:
+        raise InputError(
+            f"{volume.name}: --trust compares with the noise of a scan, which --resample changes: "
+            "leave one of the two out"
+        )
+    if not overwrite:
+        omezarr_maps.state_of(subject.path)
+    if min(volume.shape[1:]) < SMALLEST_PX:
+        raise InputError(
+            f"{volume.name} has slices of {volume.shape[1]} x {volume.shape[2]} pixels: --trust "
+            f"tells noise from structure in {SMALLEST_PX} x {SMALLEST_PX} or more; leave it out"
+        )
+
+
+def trusted(
+    subject: Subject, summary: dict[str, Any], overwrite: bool, listener: Listener
+) -> dict[str, Any]:
+    """``summary`` of an upscaling and, under ``trust``, what ``write_trust`` says; null where the
+    output is not finished yet."""
+    if not summary["finished"]:
+        why = "the output is not finished: the slab that ends last writes the maps"
+        return {**summary, "trust": None, "reason": {**summary["reason"], "trust": why}}
+    found = write_trust(subject, overwrite, listener)
+    return {**summary, "trust": found, "lines": [*summary["lines"], *lines_of(found)]}
+
+
+def write_trust(subject: Subject, overwrite: bool, listener: Listener) -> dict[str, Any]:
+    """Write the maps of a finished SR, or what is missing of them, and sum them up.
+
+    Maps of another run are an InputError without ``overwrite``. Returns path, maps and the numbers
+    of ``summary_of``.
+    """
+    sr = open_volume(subject.out, None, 0)
+    told = told_of(subject.bench, subject.trained, sr, listener)
+    with claimed(subject.path, None) as claim:
+        run = _identity(subject, told)
+        _make_room(subject.path, run, overwrite)
+        with resumable(str(subject.path)):
+            _write(subject, told, sr, run, listener)
+        claim.forget()
+    honest, cores = subject.trained.degradation.get("honest"), subject.bench.cores
+    return summary_of(subject.path, subject.maps, cores, honest)
+
+
+def _identity(subject: Subject, told: Told) -> dict[str, Any]:
+    """What decides the bytes of the maps."""
+    made_by: Any = software_of(subject.out)
+    if not is_flat(subject.out):
+        state = omezarr.read_state(subject.out)
+        made_by = state and state["run"]
+    run = {
+        "sr": made_by,
+        "blur": asdict(told.blur),
+        "noise": noise_facts(told.noise),
+        "window_px": [TRUST_WINDOW_PX, DOUBT_PX],
+        "emsr": __version__,
+    }
+    return dict(json.loads(json.dumps(run)))
+
+
+def _make_room(path: Path, run: dict[str, Any], overwrite: bool) -> None:
+    omezarr.discard(omezarr.leftovers(path))
+    try:
+        state = omezarr_maps.state_of(path)
+    except InputError:
+        if not (overwrite and (path / "zarr.json").is_file()):
+            raise
+        state = {"run": None}
+    if state is None or state["run"] == run:
+        return
+    if not overwrite:
+        raise InputError(
+            f"{path} exists and is of another SR, model or setting: move it, or replace it with "
+            "--overwrite (the SR itself is finished, and stays)"
+        )
+    aside = omezarr.aside(path)
+    path.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _write(
+    subject: Subject, told: Told, sr: Volume, run: dict[str, Any], listener: Listener
+) -> None:
+    path, bench = subject.path, subject.bench
+    state = omezarr_maps.state_of(path)
+    there = set(state["maps"]) if state else set()
+    if state and state["state"] == omezarr.FINISHED and there >= set(subject.maps):
+        listener.say(f"{path} is finished; nothing to do")
+        return
+    names = tuple(name for name in ALL if name in there | set(subject.maps))
+    omezarr_maps.create(path, names, bench.volume.shape, bench.volume.spacing_nm, bench.chunk, run)
+    makers: list[tuple[tuple[str, ...], Callable[[int], Maps]]]
+    makers = [(CONSISTENCY, _consistency(subject, told, sr))]
+    if SPREAD in names:
+        makers.append((names[len(CONSISTENCY) :], _scatter(subject)))
+    for wanted, make in makers:
+        _tiles(subject, wanted, make, listener)
+    omezarr_maps.finish(path, names, run)
+
+
+def _tiles(
+    subject: Subject, names: tuple[str, ...], make: Callable[[int], Maps], listener: Listener
+) -> None:
+    """Write the tiles of the maps ``names`` that are missing."""
+    arrays = {name: omezarr.open_level(subject.path / name, 0) for name in names}
+    cores = subject.bench.cores
+    for number, core in enumerate(cores):
+        if not all(omezarr.is_written(array, core) for array in arrays.values()):
+            found = make(number)
+            for name, array in arrays.items():
+                omezarr.write_box(array, core, found[name])
+        listener.progress(f"trust: {names[0]}", number + 1, len(cores), "")
+
+
+def _consistency(subject: Subject, told: Told, sr: Volume) -> Callable[[int], Maps]:
+    """Makes the maps of a tile that compare its SR with its LR."""
+    bench, trained, scale = subject.bench, subject.trained, subject.trained.scale
+    reach = consistency.reach_px(TRUST_WINDOW_PX, DOUBT_PX) + blur_reach_px(told.blur, scale)
+    tiles = plan(bench.volume.shape, bench.chunk, scale=1, halo=reach, multiple=1)
+
+    def make(number: int) -> Maps:
+        tile: Tile = tiles[number]
+        fine = in_hr_greys(sr.read(tile.read.scaled(scale)), bench.model.header, trained)
+        z = consistency.normalised_residual(
+            bench.volume.read(tile.read), degraded(fine, told.blur, scale), told.noise.variance
+        )
+        maps = consistency.maps(z, TRUST_WINDOW_PX, DOUBT_PX, told.noise.neighbours)
+        whole = {"doubt": maps.doubt, "power": maps.power, "structure": maps.structure}
+        return {name: _stored(values[tile.crop.slices]) for name, values in whole.items()}
+
+    return make
+
+
+def _scatter(subject: Subject) -> Callable[[int], Maps]:
+    """Makes the maps of a tile that ask the network eight times."""
+    bench, trained = subject.bench, subject.trained
+    low, high = bench.model.header.hr_window
+
+    def make(number: int) -> Maps:
+        tile = bench.plan[number]
+        spread = spread_of(bench.model, bench.model.read(bench.volume, tile), tile)
+        found = {SPREAD: _stored(spread * (high - low))}
+        if trained.spread:
+            error = expected_error(spread, cast(Calibration, trained.spread))
+            found[ERROR] = _stored(error * (high - low))
+        return found
+
+    return make
+
+
+def _stored(values: NDArray) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values, np.float32)
