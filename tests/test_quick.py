@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from emsr.network.averaged import Averaged
 from emsr.network.frame import interpolate
 from emsr.network.named import build
 from emsr.network.quick import Composed, casts, quick
@@ -96,6 +97,8 @@ def test_the_network_itself_stays_as_it_was(name):
 
 
 def test_who_needs_autocast():
+    assert not casts(Averaged(quick(network("emsr-lean"), "bf16"), 3), "bf16")
+    assert casts(Averaged(build("unet", 3, {}), 3), "bf16")
     unet = build("unet", 3, {})
     assert quick(unet, "bf16") is unet
     assert casts(unet, "bf16")

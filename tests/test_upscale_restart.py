@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import resource
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from volumes_to_upscale import LR_NM, TILE_COUNT, command, run, tree
 
 from emsr.errors import InputError
 from emsr.jobs.claim import TAKEN_FOR_DEAD_S, claimed, notes_of
+from emsr.jobs.execute import deaf
 from emsr.jobs.identity import untouched
 from emsr.jobs.listener import Listener
 from emsr.jobs.memory import bytes_needed, tile_within
@@ -372,12 +375,71 @@ def test_an_input_that_changes_while_it_is_read_finishes_nothing(rig, tmp_path):
     assert state == "unfinished"
 
 
+@pytest.mark.parametrize("slabs", [1, 2])
+def test_an_input_that_was_another_one_for_a_while_leaves_no_trace(slabs, rig, plain, tmp_path):
+    """The voxels that change are those of a tile that is done; its neighbours see them only in
+    their halo. The input is then brought back."""
+    (tmp_path / "out").mkdir()
+    out, lr = tmp_path / "out" / "sr.ome.zarr", copy_of_lr(rig, tmp_path)
+    values, heard = tifffile.memmap(lr, mode="r+"), []
+    old = values.copy()
+
+    def change():
+        values[0, 28:32, :32] = 255 - old[0, 28:32, :32]  # the lower edge of the first tile
+        values.flush()
+
+    mine = None if slabs == 1 else (1, slabs)
+    with pytest.raises(InputError, match=r"was changed while it was read|has changed since"):
+        run(rig, out, lr=lr, slab=mine, listener=at("upscale", 1, change))
+    values[:] = old
+    values.flush()
+    ears = Listener(say=heard.append)
+    for n in range(slabs):
+        slab = None if slabs == 1 else (n + 1, slabs)
+        run(rig, out, lr=lr, slab=slab, listener=ears)
+    assert any("computed from another input: they are done again" in line for line in heard)
+    assert tree(out) == plain
+
+
+def test_slabs_at_once_after_a_kill_before_the_file_was_made(rig, tmp_path):
+    run(rig, tmp_path / "whole.tif")
+    out = tmp_path / "slabs.tif"
+    interrupted(rig, out, 1, what="write tif")
+    lines = [command(rig, out, "--quiet", "--slab", f"{n}/3") for n in (1, 2, 3)]
+    slabs = [
+        subprocess.Popen([EMSR, *map(str, line)], stderr=subprocess.PIPE, text=True)
+        for line in lines
+    ]
+    said = [slab.communicate(timeout=100)[1] for slab in slabs]
+    # Who comes while another makes the file is told so; nobody else makes it too.
+    assert all(line == "" or "is being written by process" in line for line in said)
+    assert min(slab.returncode for slab in slabs) == 0
+    assert notes_of(out).exists() is False
+    assert out.read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+def test_processes_that_are_deaf_to_the_terminal():
+    before = signal.getsignal(signal.SIGINT)
+    with deaf():
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    ignored = int(
+        re.search(r"SigIgn:\s+(\w+)", Path(f"/proc/{child.pid}/status").read_text())[1], 16
+    )
+    child.kill()
+    child.wait()
+    assert ignored >> (signal.SIGINT - 1) & 1
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_an_output_inside_an_image_is_refused(rig, tmp_path):
     out = tmp_path / "sr.ome.zarr"
     run(rig, out)
     before = tree(out)
     with pytest.raises(InputError, match=r"lies inside the image .*sr.ome.zarr: choose another"):
         run(rig, out / "0" / "again.ome.zarr")
+    (tmp_path / "elsewhere").symlink_to(out / "0")
+    with pytest.raises(InputError, match=r"lies inside the image .*sr.ome.zarr: choose another"):
+        run(rig, tmp_path / "elsewhere" / "again.ome.zarr")
     assert tree(out) == before
 
 

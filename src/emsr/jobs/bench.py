@@ -48,6 +48,8 @@ class Task(NamedTuple):
     level: int = 0
     expected: bytes = b""
     """Digest of the tile's own LR voxels, where it is to be what was seen of them."""
+    whole: bool = False
+    """Of a tile to be seen: read all that it is computed from, its halo too."""
 
 
 class Outcome(NamedTuple):
@@ -57,6 +59,8 @@ class Outcome(NamedTuple):
     seen: Seen | None
     process: str
     peak_bytes: int
+    read: bytes = b""
+    """Digest of all that a tile is computed from, where that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Bench:
                 return np.asarray(self._level(task.level - 1)[below.slices])
             if task.kind == "tile":
                 return self._as_seen(task, self.model.read(self.volume, self.plan[task.number]))
-            core = self.cores[task.number]
+            core = self.plan[task.number].read if task.whole else self.cores[task.number]
             values = self.volume.read(core)
             refuse_not_numbers(self.volume.name, values, core.start[0])
             return values
@@ -106,8 +110,9 @@ class Bench:
                 step, _ = self._finer(task)
                 return block_mean(values, step)
             if task.kind == "tile":
-                return self.model.enlarge(values, self.plan[task.number])
-            return _look(values)
+                return *self.model.enlarge(values, self.plan[task.number]), digest(values)
+            own = values[self._own(task).slices] if task.whole else values
+            return _look(own), digest(values) if task.whole else b""
 
     def write(self, task: Task, result: Any) -> Outcome:
         with resumable(self.work_on.store):
@@ -115,11 +120,12 @@ class Bench:
                 omezarr.write_box(self._level(task.level), self._shards(task), result)
                 return _outcome(task)
             if task.kind == "tile":
-                values, clipped = result
-                self.pen.clipped(task.number, clipped)
+                values, clipped, read = result
+                self.pen.clipped(task.number, clipped, read)
                 omezarr.write_box(self._level(0), self.plan[task.number].write, values)
                 return _outcome(task, values.size, clipped)
-            return _outcome(task, seen=result)
+            seen, read = result
+            return _outcome(task, seen=seen)._replace(read=read)
 
     def perform(self, task: Task) -> Outcome:
         """A whole task, one step after the other."""
@@ -132,10 +138,13 @@ class Bench:
 
     def _as_seen(self, task: Task, values: np.ndarray) -> np.ndarray:
         """The values read for a tile; InputError where its own are not those seen before."""
-        core = self.cores[task.number].inside(self.plan[task.number].read)
-        if task.expected and digest(values[core.slices]) != task.expected:
+        if task.expected and digest(values[self._own(task).slices]) != task.expected:
             raise changed(self.volume.name)
         return values
+
+    def _own(self, task: Task) -> Box:
+        """Where a tile's own voxels lie among those it is computed from."""
+        return self.cores[task.number].inside(self.plan[task.number].read)
 
     @cached_property
     def plan(self) -> OnDemand[Tile]:

@@ -108,7 +108,8 @@ def deaf() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, heard)
+        # None: a handler that was not set by Python.
+        signal.signal(signal.SIGINT, signal.SIG_DFL if heard is None else heard)
 
 
 def _device(device: str, number: int) -> str:

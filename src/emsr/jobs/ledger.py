@@ -51,8 +51,13 @@ class Pen:
         line = [seen.digest.hex(), seen.voxels, seen.total, seen.squares]
         self._write({"tile": tile, "seen": line, "untouched": self._untouched})
 
-    def clipped(self, tile: int, voxels: int) -> None:
-        self._write({"tile": tile, "clipped": voxels})
+    def clipped(self, tile: int, voxels: int, read: bytes = b"") -> None:
+        """``read`` is the digest of all that the tile was computed from, its halo too."""
+        self._write({"tile": tile, "clipped": voxels, "read": read.hex()})
+
+    def void(self, tile: int) -> None:
+        """The tile is to be computed again."""
+        self.clipped(tile, UNKNOWN)
 
     def _write(self, line: dict[str, Any]) -> None:
         with self._path.open("a") as file:
@@ -68,15 +73,20 @@ class Ledger:
         self.current = np.zeros(tiles, bool)
         """Seen in the input as it lies there now."""
         self.clipped = np.full(tiles, UNKNOWN, np.int64)
+        self.reads = np.zeros((tiles, DIGEST_BYTES), np.uint8)
+        """Digests of all that the tiles written were computed from; 0 where that is not known."""
         self.moments = np.zeros(3)
 
     def read(self, folder: Path, token: str, untouched: str | None) -> None:
         """Take in what processes have noted; ``untouched`` is the input's now."""
-        for path in sorted(folder.glob(f"{token}-*.jsonl")):
+        # In the order of the sittings: what a later one says of a tile holds.
+        for path in sorted(folder.glob(f"{token}-*.jsonl"), key=lambda p: p.stat().st_mtime_ns):
             for line in _lines(path):
                 tile = line["tile"]
                 if "clipped" in line:
                     self.clipped[tile] = line["clipped"]
+                    read = bytes.fromhex(line.get("read", "")) or bytes(DIGEST_BYTES)
+                    self.reads[tile] = np.frombuffer(read, np.uint8)
                     continue
                 digest, *moments = line["seen"]
                 same = untouched is not None and line["untouched"] == untouched
@@ -91,6 +101,11 @@ class Ledger:
             self.moments += seen[1:]
         self.digests[tile], self.seen[tile] = digest, True
         self.current[tile] |= current
+
+    def is_stale(self, tile: int, read: bytes) -> bool:
+        """Whether a tile that was written was computed from something else than ``read``."""
+        known = self.clipped[tile] != UNKNOWN and self.reads[tile].any()
+        return bool(known and self.reads[tile].tobytes() != read)
 
     @property
     def mean_and_spread(self) -> tuple[float, float]:

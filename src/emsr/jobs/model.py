@@ -113,6 +113,9 @@ def load(path: str | Path, device: str = "auto", precision: str = "float32") -> 
     """The model in a model file, ready to use on ``device`` (``cpu``, ``cuda``, ``auto``)."""
     network, header = load_model(Path(path))
     where = choose_device(device)
+    if where.type == "cuda" and precision == "float32":
+        # Convolutions in TF32 keep three digits: neither float32 nor seamless to 1e-5.
+        torch.backends.cudnn.allow_tf32 = False
     network = quick(network, precision).to(where).to(memory_format=torch.channels_last)
     return Model(network, header, where, precision)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emsr.jobs.bench import Outcome, Task, resumable
 from emsr.jobs.execute import Run
-from emsr.jobs.ledger import UNKNOWN, Ledger
+from emsr.jobs.ledger import UNKNOWN, Ledger, Seen
 from emsr.jobs.sitting import Job
 from emsr.volumes import omezarr
 
@@ -18,19 +18,39 @@ def read_ledger(job: Job, ledger: Ledger) -> None:
     ledger.read(Path(work.notes), work.token, work.untouched)
 
 
-def see(job: Job, hands: Run, ledger: Ledger, tiles: range) -> None:
+def see(job: Job, hands: Run, ledger: Ledger, tiles: range) -> int:
     """Read the LR voxels of tiles that were not read, or may have changed since: InputError where
-    they did, or are not numbers. Nothing is computed before, and only what holds is noted."""
+    they did, or are not numbers. Nothing is computed before, and only what holds is noted.
+
+    Of tiles that are written the halo is read too: the input may have been another one for a while,
+    beside them, and be back. Returns how many tiles are to be computed again for it.
+    """
     new = [n for n in tiles if not ledger.current[n]]
-    outcomes = _counted(job, "read input", hands, (Task("seen", n) for n in new), len(new))
-    for outcome in outcomes:
+    tasks = (Task("seen", n, whole=bool(ledger.clipped[n] != UNKNOWN)) for n in new)
+    stale = 0
+    for outcome in _counted(job, "read input", hands, tasks, len(new)):
         if outcome.seen:
-            ledger.note(outcome.task.number, outcome.seen, job.volume.name)
-            if job.bench.work_on.notes:
-                with resumable(str(job.store)):
-                    job.bench.pen.seen(outcome.task.number, outcome.seen)
+            stale += _noted(job, ledger, outcome, outcome.seen)
+    if stale:
+        job.listener.say(f"{stale} tiles were computed from another input: they are done again")
     if new:
         _say_unlike(job, ledger)
+    return stale
+
+
+def _noted(job: Job, ledger: Ledger, outcome: Outcome, seen: Seen) -> bool:
+    """Note what was seen of a tile; whether it has to be computed again."""
+    tile = outcome.task.number
+    ledger.note(tile, seen, job.volume.name)
+    stale = bool(outcome.read) and ledger.is_stale(tile, outcome.read)
+    if stale:
+        ledger.clipped[tile] = UNKNOWN
+    if job.bench.work_on.notes:
+        with resumable(str(job.store)):
+            job.bench.pen.seen(tile, seen)
+            if stale:
+                job.bench.pen.void(tile)
+    return stale
 
 
 def write_tiles(job: Job, hands: Run, ledger: Ledger, tiles: range) -> list[int]:

@@ -150,6 +150,12 @@ def _sitting(job: Job, claim: Claim, run: dict[str, Any], overwrite: bool) -> di
     way = in_the_way(job, run, overwrite)
     state = None if way else omezarr.read_state(job.store)
     if state and state["state"] == omezarr.FINISHED:  # killed before it became one file
+        claim.share()
+        if not claim.take_all():
+            job.listener.say(f"another slab makes {job.out} of the tiles")
+            return _summary(job, [])
+        if is_finished(job, run):
+            return _left_alone(job)
         flattened(job, claim, state["run"])
         return _summary(job, [], finished=True)
     refuse_too_large(job.model, job.bench.chunk, job.bench.work_on.upscaling)
@@ -175,7 +181,8 @@ def _sitting(job: Job, claim: Claim, run: dict[str, Any], overwrite: bool) -> di
         if job.slab and not _last(job, claim, ledger):
             return _summary(job, done, ledger, mine)
         every = part(len(job.bench.plan), None)
-        see(job, hands, ledger, every)  # slabs that saw the input before it was touched
+        if see(job, hands, ledger, every):  # slabs that saw the input before it was touched
+            write_tiles(job, hands, ledger, every)
         pyramid(job, hands)
     _refuse_changed(job)
     learned = {
@@ -207,22 +214,27 @@ def _refuse_changed(job: Job) -> None:
 def _last(job: Job, claim: Claim, ledger: Ledger) -> bool:
     """Whether this slab is the one that ends last, and so finishes the output."""
     claim.share()
-    if not claim.take_all():
-        job.listener.say("other slabs are still at it; whichever ends last finishes the output")
-        return False
-    state = omezarr.read_state(job.store)
-    if state is None or state["state"] == omezarr.FINISHED:
-        return False
-    read_ledger(job, ledger)
     every = part(len(job.bench.plan), None)
-    missing = len(missing_tiles(job, ledger, every))
-    if missing:
+    try:
+        read_ledger(job, ledger)
+        missing = len(missing_tiles(job, ledger, every))
+    except Exception:
+        if _has_ended(job):  # another slab finished it while we looked
+            return False
+        raise
+    if missing and not _has_ended(job):
         job.listener.say(
             f"{missing} of {len(every)} tiles are left to the other slabs; whichever ends last, or "
             "a run without --slab, finishes the output"
         )
-        return False
-    return True
+    # Taken only where nothing is missing: a slab that begins now would be refused.
+    return not missing and claim.take_all() and not _has_ended(job)
+
+
+def _has_ended(job: Job) -> bool:
+    """Whether the tiles are all there, or were made one file already."""
+    state = omezarr.read_state(job.store)
+    return state is None or state["state"] == omezarr.FINISHED
 
 
 def _everywhere(address: str | Path) -> str:
@@ -238,7 +250,7 @@ def _check_name(out: Path) -> None:
         raise InputError(
             f"{out}: expected an output whose name ends in .ome.zarr, .zarr, .tif, .mrc or .h5"
         )
-    for folder in out.absolute().parents:
+    for folder in out.resolve().parents:
         if omezarr.is_image(folder):
             raise InputError(f"{out} lies inside the image {folder}: choose another --out")
 

@@ -24,6 +24,7 @@ class Averaged(nn.Module):
         self.slices = getattr(network, "slices", 1)
         self.multiple, self.halo = network.multiple, network.halo
         self.receptive_radius = network.receptive_radius
+        self.low = getattr(network, "low", None)
 
     def forward(self, image: Tensor) -> Tensor:
         return F.avg_pool2d(self.network(image).float(), self.factor)

@@ -34,8 +34,11 @@ def survey(planes: Iterable[np.ndarray], name: str, step: int) -> Survey:
     Raises InputError, with ``name``, where all slices hold one and the same grey level, and where
     most pixels lie at the lowest or highest level.
     """
-    # .copy(): a view would keep every slice in memory.
-    seen = [(*_ends(p), p.std(), p[::step, ::step].ravel().copy(), p.size) for p in planes]
+    # .copy(): a view would keep every slice in memory. float64: the squares of float16 overflow.
+    seen = [
+        (*_ends(p), p.std(dtype=np.float64), p[::step, ::step].ravel().copy(), p.size)
+        for p in planes
+    ]
     lows, highs, contrasts, samples, sizes = zip(*seen, strict=True)
     (low, _), (high, _) = min(lows), max(highs)
     if low == high:

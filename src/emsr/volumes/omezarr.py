@@ -113,12 +113,20 @@ def read_state(path: str | Path) -> dict[str, Any] | None:
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether a folder is itself an image of ours or of OME-Zarr 0.5, and no place for others."""
-    try:
-        attributes = json.loads((Path(path) / "zarr.json").read_text())["attributes"]
-        return "emsr" in attributes or "multiscales" in attributes["ome"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    """Whether a folder is itself an image, of ours or OME-Zarr 0.4 or 0.5, and no place for
+    others."""
+    return any({"emsr", "multiscales"} & found.keys() for found in _attributes(Path(path)))
+
+
+def _attributes(path: Path) -> Iterator[dict[str, Any]]:
+    """Where a Zarr group says what it is: of version 3 (and its part ``ome``), of version 2."""
+    for name in ("zarr.json", ".zattrs"):
+        try:
+            found = json.loads((path / name).read_text())
+        except (OSError, ValueError):
+            continue
+        found = found.get("attributes", found) if isinstance(found, dict) else {}
+        yield from (one for one in (found, found.get("ome")) if isinstance(one, dict))
 
 
 def open_level(path: str | Path, level: int) -> zarr.Array:
