@@ -130,6 +130,19 @@ def test_another_field_is_fitted_by_its_spectrum() -> None:
     assert any("unpaired" in line for line in remarks)
 
 
+@pytest.mark.parametrize(("contrast", "is_equal"), [(1 / 1.35, True), (0.35, False)])
+def test_fields_that_differ_as_fields_do_keep_equal_greys(contrast: float, is_equal: bool) -> None:
+    """One SBEM volume holds fields whose contrast differs 1.35 times; a gain fitted to that takes
+    the place of the blur."""
+    scans, elsewhere = phantom(), phantom(1, 4)
+    lr = elsewhere.lr.astype(np.float32)
+    lr = (lr - lr.mean()) * contrast + scans.hr.mean() + 10
+    wider = np.concatenate([lr, lr[:, ::-1]], axis=2)
+    prepared = synthetic(request(volume(scans.hr), calibrate=lr_volume(wider)))
+    blur = prepared.facts.measured["calibration"]["blur"]
+    assert (blur["gain"] == 1 and blur["offset"] == 0) is is_equal
+
+
 def test_an_lr_scan_that_is_too_quiet_is_warned_of() -> None:
     truth = phantom().truth
     seen = stages.sample_area(stages.blur(truth, stages.gaussian_kernel(1.0, 1.0, 0)), SCALE)
