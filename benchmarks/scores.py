@@ -31,8 +31,9 @@ from emsr.jobs.reference_noise import reference_noise
 from emsr.microscope.presets import PRESETS, hr_scan
 from emsr.microscope.stages import poisson_gaussian, quantise
 from emsr.quality.blocks import side_for
-from emsr.quality.clean import Clean, Known
+from emsr.quality.clean import Clean
 from emsr.quality.fidelity import psnr, ssim
+from emsr.quality.known import Known
 from emsr.quality.reference_free import clean_psnr_from_repeat
 from emsr.volumes.source import array_volume
 

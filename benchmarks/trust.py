@@ -6,8 +6,9 @@
 Three networks on each phantom (trained.py). Lies are planted into their SR of ``test`` (seed 2);
 window sizes were chosen on ``test1`` (seed 1; ``--field test1 --choose``). AUROC: the largest value
 of a map over the LR pixels that a lie touches, against the same pixels of the honest SR. ``bound``
-is what an observer reaches who knows the lie and its place, and only has to tell it from the LR
-noise: no map can do better by more than the noise that SR has taken out of the residual itself.
+is what an observer reaches who knows the lie, its place and the power spectrum of the honest
+residual, and only has to tell the one from the other. ``over usual``: the share of the lies whose
+doubt is over the 99.9 % quantile of honest SR of the other field by the same network.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from fields import read
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage, stats
 from trained import trained
@@ -30,7 +32,7 @@ from emsr.geometry.tiles import Tile
 from emsr.jobs.model import Model, load
 from emsr.jobs.trust_degradation import degradation_of, degraded, noise_from
 from emsr.jobs.trust_spread import calibration_of, spread_of
-from emsr.jobs.trust_summary import DOUBTFUL
+from emsr.jobs.trust_summary import DOUBTFUL, USUAL
 from emsr.microscope import lies
 from emsr.microscope.estimate import Blur, Noise
 from emsr.microscope.stages import sample_area
@@ -45,8 +47,11 @@ CROP_PX = 43
 """LR pixels along each side of the piece that a lie is planted into."""
 CHOICES_PX = (0.5, 0.7, 1.0, 1.5, 2.0)
 CLASSES = 8
-CAUGHT = f"doubt over {DOUBTFUL:g}"
-"""Share of the lies that anybody would see."""
+OTHER = {"test": "test1", "test1": "test"}
+CAUGHT, CAUGHT_USUAL = f"over {DOUBTFUL:g}", "over usual"
+"""Shares of the lies that anybody would see."""
+SURE = ("remove membrane", SIZES_PX[:3])
+"""Lies planted into the truth itself too, whose residual is all of the noise."""
 Map = Callable[[np.ndarray], np.ndarray]
 
 
@@ -62,6 +67,8 @@ class Case:
     blur: Blur
     noise: Noise
     model: Model
+    usual: float = DOUBTFUL
+    """Honest doubt of the other field, its quantile ``USUAL``."""
 
     def residual(self, sr: np.ndarray, lr: np.ndarray) -> np.ndarray:
         back = degraded(sr, self.blur, SCALE)
@@ -77,6 +84,17 @@ def cases(work: Path, data: Path, part: str) -> list[Case]:
         blur, noise = Blur(**told["blur"]), noise_from(told["noise"])
         found.append(Case(field, network, lr, truth, model.upscale(lr), blur, noise, model))
     return found
+
+
+def with_usual(found: list[Case], others: list[Case]) -> list[Case]:
+    """``found``, each with what is usual of the same network on the other field."""
+    doubts = (
+        consistency.maps(o.residual(o.sr, o.lr), TRUST_WINDOW_PX, DOUBT_PX).doubt for o in others
+    )
+    return [
+        replace(case, usual=float(np.quantile(doubt, USUAL)))
+        for case, doubt in zip(found, doubts, strict=True)
+    ]
 
 
 def maps_of(choose: bool) -> dict[str, Map]:
@@ -100,6 +118,7 @@ def lie_scores(
     """By map, ``(lie, 2)`` values with and without the lie; ``bound`` is (lie,) detectabilities."""
     rng = np.random.default_rng([SIZES_PX.index(int(size_px)), list(lies.KINDS).index(kind)])
     rows: dict[str, list] = {name: [] for name in (*maps, "SR gradient", "bound")}
+    power = _power(case)
     while len(rows["bound"]) < count:
         z = rng.integers(len(case.sr))
         y, x = rng.integers(0, np.array(case.lr.shape[1:]) - CROP_PX)
@@ -121,7 +140,7 @@ def lie_scores(
             ndimage.gaussian_gradient_magnitude(sr, 1.5) for sr in map(_float, (altered, honest))
         )
         rows["SR gradient"].append([slope[mask].max() for slope in slopes])
-        rows["bound"].append(_detectability(case, altered, honest))
+        rows["bound"].append(_detectability(case, altered, honest, power))
     return {name: np.array(values) for name, values in rows.items()}
 
 
@@ -129,10 +148,21 @@ def _float(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float64)
 
 
-def _detectability(case: Case, altered: np.ndarray, honest: np.ndarray) -> float:
-    """Distance of the two expected LR images in standard deviations of the noise."""
+def _power(case: Case) -> np.ndarray:
+    """Mean power spectrum of the honest residual over pieces of the size that lies are planted
+    into, half overlapping; white noise: 1."""
+    z, step = case.residual(case.sr, case.lr), CROP_PX // 2
+    pieces = sliding_window_view(z, (CROP_PX, CROP_PX), (1, 2))[:, ::step, ::step]
+    return np.mean(np.abs(np.fft.fft2(pieces)) ** 2, axis=(0, 1, 2)) / CROP_PX**2
+
+
+def _detectability(case: Case, altered: np.ndarray, honest: np.ndarray, power: np.ndarray) -> float:
+    """Distance of the two expected LR images in standard deviations of the honest residual, at
+    each spatial frequency its own (the pre-whitened observer: Barrett and Myers, Foundations of
+    Image Science, 2004, chapter 13)."""
     with_, without = (degraded(sr, case.blur, SCALE) for sr in (altered, honest))
-    return float(np.sqrt(np.sum((with_ - without) ** 2 / case.noise.variance(without))))
+    delta = (with_ - without) / np.sqrt(case.noise.variance(without))
+    return float(np.sqrt(np.sum(np.abs(np.fft.fft2(delta)) ** 2 / delta.size / power)))
 
 
 def auroc(pairs: np.ndarray) -> float:
@@ -144,25 +174,42 @@ def auroc(pairs: np.ndarray) -> float:
 
 def table(found: list[Case], count: int, choose: bool) -> None:
     maps = maps_of(choose)
-    names = [*maps, *([] if choose else [CAUGHT]), "SR gradient", "bound"]
+    names = [*maps, *([] if choose else [CAUGHT, CAUGHT_USUAL]), "SR gradient", "bound"]
     print(f"| lie | LR px | {' | '.join(names)} |\n| --- | --- |{' --- |' * len(names)}")
     for kind in lies.KINDS:
         for size in SIZES_PX:
             parts = [lie_scores(case, kind, size, count, maps) for case in found]
-            cells = []
-            for name in names:
-                each = [part["doubt" if name == CAUGHT else name] for part in parts]
-                if name == "bound":
-                    cells.append(stats.norm.cdf(np.concatenate(each) / np.sqrt(2)).mean())
-                elif name == CAUGHT:
-                    cells.append((np.concatenate(each)[:, 0] > DOUBTFUL).mean())
-                else:  # each network by itself: their levels differ
-                    cells.append(np.mean([auroc(pairs) for pairs in each]))
-            print(f"| {kind} | {size} | {' | '.join(f'{c:.2f}' for c in cells)} |", flush=True)
+            cells = " | ".join(f"{cell(found, parts, name):.2f}" for name in names)
+            print(f"| {kind} | {size} | {cells} |", flush=True)
+
+
+def cell(found: list[Case], parts: list[dict[str, np.ndarray]], name: str) -> float:
+    """Mean over the networks, each by itself: their levels differ."""
+    if name == "bound":
+        return float(np.mean([stats.norm.cdf(part[name] / np.sqrt(2)).mean() for part in parts]))
+    if name in (CAUGHT, CAUGHT_USUAL):
+        limits = [DOUBTFUL if name == CAUGHT else case.usual for case in found]
+        shares = zip(parts, limits, strict=True)
+        return float(np.mean([(part["doubt"][:, 0] > limit).mean() for part, limit in shares]))
+    return float(np.mean([auroc(part[name]) for part in parts]))
+
+
+def of_the_truth(found: list[Case], count: int) -> None:
+    """The same lies in an SR that is the truth."""
+    kind, sizes = SURE
+    print("\n| SR = truth | lie | LR px | doubt | bound |\n| --- | --- | --- | --- | --- |")
+    for field in dict.fromkeys(case.field for case in found):
+        case = next(one for one in found if one.field == field)
+        case = replace(case, sr=case.truth)
+        for size in sizes:
+            part = [lie_scores(case, kind, size, count, maps_of(False))]
+            cells = " | ".join(f"{cell([case], part, name):.2f}" for name in ("doubt", "bound"))
+            print(f"| {field} | {kind} | {size} | {cells} |", flush=True)
 
 
 def honest(found: list[Case]) -> None:
-    print("\n| field | SR by | power | structure | doubtful |\n| --- | --- | --- | --- | --- |")
+    names = ("power", "structure", f"over {DOUBTFUL:g}", f"quantile {USUAL:g}", "coarse noise")
+    print(f"\n| field | SR by | {' | '.join(names)} |\n| --- | --- |{' --- |' * len(names)}")
     for case in found:
         rows = {case.network: case.sr}
         if case.network == "emsr-lean":
@@ -170,8 +217,9 @@ def honest(found: list[Case]) -> None:
         for name, sr in rows.items():
             z = case.residual(sr, case.lr)
             m = consistency.maps(z, TRUST_WINDOW_PX, DOUBT_PX)
-            doubtful = (m.doubt > DOUBTFUL).mean()
-            numbers = f"{m.power.mean():.2f} | {m.structure.mean():+.2f} | {doubtful:.3%}"
+            numbers = f"{m.power.mean():.2f} | {m.structure.mean():+.2f}"
+            numbers += f" | {(m.doubt > DOUBTFUL).mean():.3%} | {np.quantile(m.doubt, USUAL):.2f}"
+            numbers += f" | {_power(replace(case, sr=sr))[:4, :4].mean():.2f}"
             print(f"| {case.field} | {name} | {numbers} |", flush=True)
 
 
@@ -249,7 +297,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     default = os.environ.get("EMSR_DATA", "../shared/data")
     parser.add_argument("--data", type=Path, default=Path(default))
-    parser.add_argument("--field", choices=("test", "test1"), default="test")
+    parser.add_argument("--field", choices=tuple(OTHER), default="test")
     parser.add_argument("--lies", type=int, default=60, help="of each kind, size and network")
     parser.add_argument("--choose", action="store_true", help="doubt at several scales")
     parser.add_argument("--picture", type=Path, help="draw this and nothing else")
@@ -258,12 +306,14 @@ def main() -> None:
     if arguments.picture:
         picture(found[0], arguments.picture)
         return
+    choice = cases(arguments.work, arguments.data, OTHER[arguments.field])
+    found = with_usual(found, choice)
     honest(found)
     for field in dict.fromkeys(case.field for case in found):
         print(f"\n{field}\n")
         table([case for case in found if case.field == field], arguments.lies, arguments.choose)
     if not arguments.choose:
-        choice = cases(arguments.work, arguments.data, "test1")
+        of_the_truth(found, arguments.lies)
         reliability(choice, found, arguments.work)
 
 
