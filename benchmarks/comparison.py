@@ -1,7 +1,7 @@
 """The tables and the picture of docs/comparison.md, from a directory of ``emsr compare``.
 
-    emsr compare recipes/nine.toml --out DIR --budget glance
-    python benchmarks/comparison.py DIR recipes/nine.toml --budget glance [--out PICTURE.png]
+    emsr compare recipes/nine.toml --out DIR --budget small
+    python benchmarks/comparison.py DIR recipes/nine.toml --budget small [--out PICTURE.png]
 
 Gains are dB of PSNR above bicubic interpolation, bold the best of a set, = what a paired bootstrap
 cannot tell from it.
