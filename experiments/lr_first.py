@@ -39,7 +39,7 @@ PER_SECOND = 2e8
 DRIFTS_PX = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
 """HR pixels that the specimen moves during the HR frame."""
 CHARGING = (0.0, 0.1, 0.2, 0.4, 0.8)
-"""Height of the streaks of the HR frame, as a share of the mean signal."""
+"""Height of the highest streak of the HR frame, as a share of the mean signal."""
 BOTH = ((2.0, 0.1), (4.0, 0.2), (8.0, 0.4))
 EDGE_PX, PEAK = 24, 255.0
 """Of the field, left out of the scores: drift brings in what lies beside the truth."""

@@ -130,6 +130,10 @@ def test_every_null_has_its_reason(files, tmp_path):
         if value is None and key not in ("grey_fit", "scale"):
             assert scores["reason"][key]
     assert "--repeat" in scores["reason"]["clean_psnr"]
+    noise = scores["reference_noise"]
+    assert noise["sigma"] ** 2 == pytest.approx(noise["variance"])
+    assert noise["colour"] in ("white", "correlated", "unknown")
+    assert noise["white"] == (noise["colour"] == "white")
     assert scores["clean_psnr_method"] in ("adjacent slices", "one image")
     assert scores["provenance"]["trained_on_reference"] is None
     assert "--model" in scores["provenance"]["reason"]
@@ -234,6 +238,9 @@ BAD = [
     ("lr", lambda a: changed(a, np.nan), "lr.tif", "NaN"),
     ("repeat", lambda a: np.roll(a, 31, 1), "does not show", "correlation"),
     ("repeat", lambda _: arrays()["hr"], "identical", "second acquisition"),
+    ("repeat", lambda _: arrays()["hr"] ^ 1, "identical", "second acquisition"),
+    ("repeat", lambda a: np.stack([arrays()["hr"][0], *a[1:]]), "identical", "second"),
+    ("repeat", lambda a: np.roll(a, 1, 0), "repeat", "reference"),
 ]
 
 
@@ -257,6 +264,7 @@ def test_bad_input(files, tmp_path, name, spoil, found, expected):
 SAID = [
     ("hr", lambda a: np.clip(a, 70, 255), "lie at its lowest or highest grey level"),
     ("repeat", lambda a: np.roll(a, 2, 1), "beside the reference"),
+    ("repeat", lambda a: a + np.uint8(15), "brought to the means"),
     ("repeat", lambda a: (128 + 0.7 * (a - 128.0)).astype(np.uint8), "contrast"),
 ]
 
@@ -276,8 +284,12 @@ def test_doubtful_input_is_said(files, tmp_path, name, spoil, words):
 def test_options_that_cannot_be(files, tmp_path):
     with pytest.raises(InputError, match=r"regions of 7 px.*multiple of 16"):
         evaluate(files["sr"], files["hr"], tmp_path / "out", regions=7)
+    with pytest.raises(InputError, match=r"regions of 0 px.*multiple of 16"):
+        evaluate(files["sr"], files["hr"].with_name("none.tif"), tmp_path / "out", regions=0)
     with pytest.raises(InputError, match="same grid"):
         evaluate(files["sr"], files["hr"], tmp_path / "out", sr2=files["lr"])
+    with pytest.raises(InputError, match=r"agrees with itself.*--sr2"):
+        evaluate(files["sr"], files["hr"], tmp_path / "out", sr2=files["sr"])
     with pytest.raises(InputError, match="safetensors"):
         evaluate(files["sr"], files["hr"], tmp_path / "out", model=files["lr"])
     assert not (tmp_path / "out").exists()
@@ -289,6 +301,9 @@ def test_another_sr_is_compared_as_consistency(files, tmp_path):
     curve = frc(arrays()["sr"], arrays()["repeat"])
     np.testing.assert_allclose(found["consistency"]["correlation"], curve, atol=1e-9)
     assert "not resolution" in found["against"]["consistency"]
+    copied = save(tmp_path / "copy.tif", arrays()["sr"])
+    same = evaluate(files["sr"], files["hr"], tmp_path / "same", sr2=copied)["consistency"]
+    assert "identical" in same["reason"]["agrees_to_nm"]
 
 
 def test_too_small(tmp_path):

@@ -23,6 +23,7 @@ SHARED_BY_VERBS = {"listener", "model", "identity", "one_grid"} | {
     "bench",
     "claim",
     "cluster",
+    "enhance_sidecar",
     "execute",
     "form",
     "ledger",

@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from emsr.errors import InputError
 from emsr.quality.blocks import block_sums, scatter, side_for
-from emsr.quality.clean import Clean, Known, NoiseLaw, strips
+from emsr.quality.clean import Clean, strips
+from emsr.quality.clean_error import levelled
 from emsr.quality.clean_ssim import (
     _adjoint,
     _covariance,
@@ -19,6 +20,7 @@ from emsr.quality.clean_ssim import (
     windows_of_repeat,
 )
 from emsr.quality.fidelity import psnr, ssim
+from emsr.quality.known import Known, NoiseLaw
 from emsr.quality.regions import Regions
 
 SHAPE = (128, 160)
@@ -40,8 +42,8 @@ def scan(seed, size=1.0):
     return TRUTH + size * np.sqrt(variance(TRUTH)) * rng.normal(size=SHAPE)
 
 
-def law(error=0.0, white=True):
-    return NoiseLaw(variance, error, 1.0, white, "one image")
+def law(error=0.0, colour="white"):
+    return NoiseLaw(variance, error, 1.0, colour, "one image")
 
 
 def estimate(sr, hr, repeat=None, known=None):
@@ -168,11 +170,74 @@ def test_an_error_far_under_the_noise_is_null_with_its_interval():
 def test_what_is_not_known_is_said():
     nothing = estimate(SR, scan(1), None, Known(None, "told by nothing"))
     assert nothing["reason"]["clean_ssim"] == "told by nothing"
-    grainy = estimate(SR, scan(1), None, Known(law(white=False)))
+    grainy = estimate(SR, scan(1), None, Known(law(colour="correlated")))
     assert grainy["clean_psnr"] is not None
     assert "neighbouring pixels" in grainy["reason"]["clean_ssim"]
     beside = estimate(SR, scan(1), scan(2), Known(shift_px=1.4))
     assert "1.4 px out of register" in beside["reason"]["clean_ssim"]
+
+
+@pytest.mark.parametrize("bias", [0.0, 6.0, -6.0])
+def test_a_repeat_of_another_brightness_changes_nothing(bias):
+    """d levels more would take d times SR's mean error off the squared error."""
+    sr, hr, repeat = SR + bias, scan(1), scan(2)
+    plain, brighter = (estimate(sr, hr, other) for other in (repeat, repeat + 15))
+    low, high = brighter["clean_psnr_interval"]
+    assert low - 0.1 <= psnr(sr, TRUTH, 255) <= high + 0.1
+    for key in ("clean_psnr", "clean_ssim"):
+        assert brighter[key] == pytest.approx(plain[key], abs=0.05)
+    regions = [Regions(255, Known(), 64) for _ in range(2)]
+    for one, other in zip(regions, (repeat, repeat + 15), strict=True):
+        one.add(sr, hr, other, np.ones((SHAPE[0] - 6, SHAPE[1] - 6)))
+    flat = [np.array(one.scores(None)["clean_psnr"], float) for one in regions]
+    np.testing.assert_allclose(*flat, atol=0.3)
+
+
+def test_repeats_of_one_brightness_are_left_alone():
+    """Chance in the means is no offset: bringing them together would make noise common."""
+    for k in range(8):
+        repeat = scan(40 + k)
+        assert levelled(scan(k), repeat) is repeat
+
+
+def test_no_ssim_where_the_error_is_not_positive():
+    """SR is HR: too few pixels to see it, and nothing said of the clean image."""
+    part = (slice(0, 64), slice(0, 64))
+    hr, repeat = scan(1)[part], scan(2)[part]
+    clean = Clean(255, Known(), 16)
+    clean.add(hr, hr, repeat)
+    found = clean.scores(1.0, seed=0)
+    assert found["clean_psnr"] is None
+    assert found["clean_ssim"] is None
+    assert found["reason"]["clean_ssim"] == found["reason"]["clean_psnr"]
+
+
+def test_memory_does_not_grow_with_slices(monkeypatch):
+    def scores():
+        clean = Clean(255, Known(), 32)
+        for k in range(12):
+            clean.add(SR, scan(k), scan(100 + k))
+        return clean, clean.scores(0.5, seed=0)
+
+    monkeypatch.setattr("emsr.quality.clean.MOST_KEPT", 4)
+    few, found = scores()
+    monkeypatch.undo()
+    every, expected = scores()
+    assert len(every.errors) == len(every.ssim_terms) == 12
+    assert max(len(few.errors), len(few.ssim_terms)) <= 4
+    assert found["clean_psnr"] == pytest.approx(expected["clean_psnr"], abs=1e-9)
+    assert found["clean_ssim_interval"] == pytest.approx(expected["clean_ssim_interval"], abs=1e-3)
+
+
+def test_regions_of_few_blocks_hold_the_truth_as_often_as_they_say():
+    held = []
+    for k in range(30):
+        regions = Regions(255, Known(), 32)
+        regions.add(SR, scan(k), scan(200 + k), np.ones((SHAPE[0] - 6, SHAPE[1] - 6)))
+        error = regions.sums["clean"] / regions.sums["pixels"]
+        true = block_sums((SR - TRUTH) ** 2, 32) / 32**2
+        held.append(np.abs(error - true) < 1.96 * regions._size(0.0))
+    assert 0.93 <= np.mean(held) <= 0.99
 
 
 @given(height=st.integers(32, 3000), width=st.integers(32, 90_000))

@@ -9,6 +9,7 @@ from emsr.quality.blocks import merged
 from emsr.quality.clean_error import two_scan_error, two_scan_terms
 from emsr.quality.fidelity import psnr
 from emsr.quality.reference_free import (
+    check_order,
     check_repeat,
     clean_psnr_from_blocks,
     clean_psnr_from_repeat,
@@ -136,6 +137,27 @@ def test_another_contrast_is_noticed():
     assert "1.3" in unlike(found)[0]
 
 
+def test_another_brightness_is_noticed_and_changes_nothing():
+    truth, hr, repeat, sr = scene(9)
+    found = compared(hr[0], repeat[0] + 15)
+    assert "grey levels beside" in unlike(found)[0]
+    plain, other = (
+        clean_psnr_from_repeat(sr + 6, hr, scan, 255, np.random.default_rng(0))
+        for scan in (repeat, repeat + 15)
+    )
+    assert other[0] == pytest.approx(plain[0], abs=0.1)
+    assert other[0] == pytest.approx(psnr(sr + 6, truth, 255), abs=0.6)
+
+
+def test_slices_out_of_order_are_refused():
+    _, hr, repeat, _ = scene(9)
+    planes = dict(enumerate(repeat))
+    check_order(hr[1], planes, 1)
+    check_order(hr[0], {0: repeat[0]}, 0)
+    with pytest.raises(InputError, match="slice 2 of the repeat shows slice 1 of the reference"):
+        check_order(hr[1], {1: repeat[0], 2: repeat[1]}, 1)
+
+
 def test_repeats_that_are_none():
     truth, hr, repeat, sr = scene(6)
     rng = np.random.default_rng(0)
@@ -147,4 +169,9 @@ def test_repeats_that_are_none():
             clean_psnr_from_repeat(sr, hr, other, 255, rng)
     with pytest.raises(InputError, match=r"\(3, 96, 130\)"):
         clean_psnr_from_repeat(sr, hr, repeat[1:], 255, rng)
+    for size in (1, 2):  # with a little noise of its own, and a gain
+        copy = 1.2 * (hr + rng.integers(-size, size + 1, SHAPE))
+        with pytest.raises(InputError, match="identical to the reference"):
+            check_repeat(hr, copy)
+    check_repeat(truth + rng.normal(size=SHAPE), truth + rng.normal(size=SHAPE))  # hardly noisy
     check_repeat(truth + 3 * (hr - truth), truth + 3 * (repeat - truth))  # very noisy, but true

@@ -408,13 +408,14 @@ def enhance(
     ] = None,
     recipe: RecipeFile = None,
     spacing: SpacingNm = None,
-    level: Level = 0,
+    level: Levels = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """An HR scan cleaned on its own grid, and what that changed; goes on as upscale does."""
     nm, limit = spacing_nm(spacing), bytes_of(memory)
+    levels = levels_of(level, ("hr", "repeat", "truth"))
     from emsr.jobs.enhance import enhance as job
     from emsr.jobs.form import Form
     from emsr.jobs.sitting import Hands
@@ -429,7 +430,7 @@ def enhance(
             device=device,
             precision=precision,
             spacing_nm=nm,
-            level=level,
+            level=levels.get("hr", 0),
             form=Form(dtype, clean=True),
             hands=Hands(workers, None, threads),
             memory=limit,
@@ -446,7 +447,7 @@ def enhance(
             repeat=repeat,
             truth=truth,
             spacing_nm=nm,
-            level=level,
+            levels=levels,
             listener=ears,
         ),
         quiet,
@@ -469,7 +470,8 @@ def evaluate(
         Path | None, typer.Option(help="Model of the SR, where its file does not say it.")
     ] = None,
     regions: Annotated[
-        int | None, typer.Option(metavar="PX", help="Scores of squares of so many pixels too.")
+        int | None,
+        typer.Option(min=32, metavar="PX", help="Scores of squares of so many pixels too."),
     ] = None,
     fit_grey: Annotated[
         bool, typer.Option("--fit-grey", help="Fit gain and offset to the reference first.")

@@ -14,9 +14,9 @@ from emsr.jobs.listener import Listener
 from emsr.jobs.one_grid import Inputs
 from emsr.jobs.provenance import Witness, told_by
 from emsr.jobs.reference_noise import reference_noise
-from emsr.quality.clean import Known
 from emsr.quality.greys import Survey, clipped, survey
-from emsr.quality.reference_free import Alike, check_repeat, compared, unlike
+from emsr.quality.known import Known
+from emsr.quality.reference_free import Alike, check_order, check_repeat, compared, unlike
 from emsr.volumes.source import Volume
 
 SAMPLED_PIXELS = 1_000_000
@@ -54,8 +54,9 @@ def first_look(
 
     found = survey((seen(z) for z in range(reference.shape[0])), reference.name, step)
     distrust = witness.verdict() if witness else None
+    untold = witness.untold() if witness and not distrust else None
     repeat = _repeat(inputs, found.liveliest)
-    told = [clipped(found, reference.name), distrust and f"warning: {distrust}"]
+    told = [clipped(found, reference.name), distrust and f"warning: {distrust}", untold]
     told += [f"warning: {line}" for line in (unlike(repeat) if repeat else [])]
     for line in told:
         if line:
@@ -63,8 +64,8 @@ def first_look(
     known, noise = _known(inputs, distrust, repeat)
     said: dict[str, Any] = {
         "provenance": {
-            "trained_on_reference": distrust is not None if witness else None,
-            "reason": nothing,
+            "trained_on_reference": distrust is not None if witness and not untold else None,
+            "reason": untold or nothing,
         }
     }
     if repeat:
@@ -79,7 +80,19 @@ def _repeat(inputs: Inputs, z: int) -> Alike | None:
         return None
     hr, repeat = (raw_plane(volume, z) for volume in (inputs.reference, inputs.repeat))
     check_repeat(hr, repeat)
+    last = inputs.reference.shape[0] - 1
+    beside = {k: raw_plane(inputs.repeat, k) for k in (z - 1, z + 1) if 0 <= k <= last}
+    check_order(hr, {z: repeat, **beside}, z)
+    for k in sorted({0, last // 2, last} - {z}):
+        _check_slice(inputs.reference, inputs.repeat, k, 0.5 * float(hr.std()))
     return compared(hr, repeat)
+
+
+def _check_slice(reference: Volume, repeat: Volume, z: int, least: float) -> None:
+    """``check_repeat`` of slice z, if its greys scatter by ``least``: others may be empty resin."""
+    plane = raw_plane(reference, z)
+    if plane.std() >= least:
+        check_repeat(plane, raw_plane(repeat, z))
 
 
 def _known(
@@ -91,7 +104,14 @@ def _known(
     law, why = reference_noise(inputs.reference)
     noise = None
     if law:
-        noise = {"method": law.method, "variance_error": law.error, "white": law.white}
+        noise = {
+            "method": law.method,
+            "sigma": law.sigma,
+            "variance": law.sigma**2,
+            "variance_error": law.error,
+            "colour": law.colour,
+            "white": law.colour == "white",
+        }
     return Known(law, why, distrust), noise
 
 

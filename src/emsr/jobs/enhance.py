@@ -17,27 +17,35 @@ import numpy as np
 
 from emsr.errors import InputError
 from emsr.files import refuse_overlap, replacing
+from emsr.jobs.enhance_sidecar import TOLD_BY_REPEAT, keep, refuse_place, set_aside
 from emsr.jobs.listener import SILENT, Listener
+from emsr.jobs.one_grid import Inputs, common_spacing
 from emsr.jobs.provenance import Witness, told_by
 from emsr.microscope.estimate import Noise, noise_from_repeat
 from emsr.pairs.denoise_residual import SMALLEST_RATIO, complaints, removed
 from emsr.pairs.made_from import noise_of, sample_box
-from emsr.quality.cleaned import UNEQUAL, cleaned_psnr, noise_ratio
+from emsr.quality.cleaned import (
+    NO_NOISE,
+    UNEQUAL,
+    as_numbers,
+    beside,
+    finite,
+    gained,
+    in_words,
+    on_greys_of,
+    out_of_register,
+    unlike_scan,
+)
 from emsr.quality.fidelity import check_pair, psnr
 from emsr.quality.greys import full_scale, survey
-from emsr.quality.reference_free import check_repeat
-from emsr.quality.resolution import crossing_note, frc, frc_resolution_nm
+from emsr.quality.reference_free import Alike, check_repeat
 from emsr.volumes.source import Volume, open_volume
 from emsr.volumes.spacing import Spacing
 from emsr.volumes.volume import iterate_slices
 
 Numbers = dict[str, Any]
 NO_REPEAT = "no repeat was given: a second scan of the field (--repeat) tells it"
-NOT_POSITIVE = "the estimated error is not positive: it is smaller than the noise of the estimate"
-ASSUMED = (
-    "the mean of (OUT - repeat)^2 less the noise of the repeat, half the mean of (HR - repeat)^2: "
-    "both scans equally noisy, in register, of equal greys"
-)
+NO_TRUTH = "no truth was given (--truth): only phantoms have one"
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,10 @@ class _Sample:
     hr: np.ndarray
     out: np.ndarray
     repeat: np.ndarray | None
+    """On the greys of ``hr``; None where it cannot judge, or there is none."""
     truth: np.ndarray | None
+    data_range: Callable[[], float]
+    pixel: tuple[float, str]
 
 
 def enhance(
@@ -59,45 +70,62 @@ def enhance(
     repeat: str | Path | None = None,
     truth: str | Path | None = None,
     spacing_nm: Spacing = None,
-    level: int = 0,
+    levels: dict[str, int] | None = None,
     listener: Listener = SILENT,
 ) -> Numbers:
     """What ``clean`` says, which writes ``out`` from ``hr`` by the model, and what that changed.
 
     ``repeat`` is a second scan of ``hr``'s field, ``truth`` its clean image; both are checked
-    before anything is written. Once ``out`` is finished, ``OUT.enhance.json`` beside it says what
-    was removed and, with a repeat the model was not trained on, FRC and PSNR against the clean
-    image before and after; all measured on at most 8 x 768 x 768 voxels in the middle. InputError
-    where a volume is not on the grid of ``hr``, and for a repeat that is a copy or another field.
+    before anything is written. ``levels`` are those of their pyramids, by "hr", "repeat" and
+    "truth" (else 0). Once ``out`` is finished, ``OUT.enhance.json`` beside it says what was removed
+    and, with a repeat in register that the model was not trained on, FRC and PSNR against the clean
+    image before and after; all measured on at most 8 x 768 x 768 voxels in the middle. Of an output
+    that was finished before, what the repeat or truth told that is not given now is kept.
+    InputError where a volume is not on the grid of ``hr``, for a repeat that is a copy or another
+    field, and where the file beside ``out`` cannot be written.
     """
-    beside = {name: path for name, path in (("repeat", repeat), ("truth", truth)) if path}
-    refuse_overlap(out, *beside.values())
-    volumes = {name: open_volume(path, spacing_nm, 0) for name, path in beside.items()}
-    scan = open_volume(hr, spacing_nm, level)
-    for volume in volumes.values():
-        _check_grid(volume, scan)
-    if "repeat" in volumes:
-        check_repeat(_middle(scan), _middle(volumes["repeat"]))
-    if "truth" in volumes:
-        check_pair(_middle(volumes["truth"]), _middle(scan))
-    said = clean()
+    given = {name: path for name, path in (("repeat", repeat), ("truth", truth)) if path}
+    refuse_overlap(out, *given.values())
+    levels = levels or {}
+    volumes = {n: open_volume(p, spacing_nm, levels.get(n, 0)) for n, p in given.items()}
+    scan = open_volume(hr, spacing_nm, levels.get("hr", 0))
+    spacing = _one_grid(scan, volumes, listener)
+    place = out.with_name(f"{out.name}.enhance.json")
+    refuse_place(place)
+    with set_aside(place, out):
+        said = clean()
     if not said["finished"]:
         return said
-    found = open_volume(out, spacing_nm)
-    changed = _changed(scan, found, volumes, model, listener)
-    place = out.with_name(f"{out.name}.enhance.json")
+    pixel = (spacing[2], "nm") if spacing else (1.0, "px")
+    changed = _changed(scan, open_volume(out, spacing_nm), volumes, model, pixel, listener)
+    keep(changed, place, given, listener)
     with replacing(place) as part:
         part.write_text(json.dumps(changed, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    said["lines"] = [*said["lines"], *_lines(changed, place)]
+    said["lines"] = [*said["lines"], *in_words(changed), f"what changed: {place}"]
     return {**said, "changed": changed}
 
 
-def _check_grid(volume: Volume, scan: Volume) -> None:
-    if volume.shape != scan.shape:
-        raise InputError(
-            f"{volume.name} has shape {volume.shape}, {scan.name} {scan.shape}: give a scan of the "
-            "same field on the same grid"
-        )
+def _one_grid(scan: Volume, volumes: dict[str, Any], listener: Listener) -> Spacing:
+    """The spacing they share. InputError where they do not lie on one grid, and for a repeat that
+    is none."""
+    for volume in volumes.values():
+        for notice in volume.notices:
+            listener.say(notice)
+        if volume.shape != scan.shape:
+            raise InputError(
+                f"{volume.name} has shape {volume.shape}, {scan.name} {scan.shape}: give a scan of "
+                "the same field on the same grid"
+            )
+    twin, truth = (volumes.get(name) for name in ("repeat", "truth"))
+    spacing = common_spacing(Inputs(scan, scan, twin, truth, None, 1))
+    try:
+        if twin:
+            check_repeat(_middle(scan), _middle(twin))
+        if truth:
+            check_pair(_middle(truth), _middle(scan))
+    except InputError as error:
+        raise InputError(str(error).replace("the reference", "the scan")) from None
+    return spacing
 
 
 def _middle(volume: Volume) -> np.ndarray:
@@ -106,22 +134,54 @@ def _middle(volume: Volume) -> np.ndarray:
 
 
 def _changed(
-    scan: Volume, out: Volume, volumes: dict[str, Any], model: Path, listener: Listener
+    scan: Volume,
+    out: Volume,
+    volumes: dict[str, Any],
+    model: Path,
+    pixel: tuple[float, str],
+    listener: Listener,
 ) -> Numbers:
-    twin, truth = (volumes.get(name) for name in ("repeat", "truth"))
-    others = (volume and _middle(volume) for volume in (twin, truth))
-    sample = _Sample(_middle(scan), _middle(out), *others)
+    hr, truth = _middle(scan), volumes.get("truth")
+    found, repeat, why = _judge(hr, volumes.get("repeat"), model, listener)
+    sample = _Sample(
+        hr=hr,
+        out=_middle(out),
+        repeat=repeat,
+        truth=_middle(truth) if truth else None,
+        data_range=lambda: full_scale(scan.dtype, survey(iter(hr), scan.name, 1))[0],
+        pixel=pixel,
+    )
     reason: dict[str, str] = {}
-    why = _why_no_score(twin, model)
-    with_noise = partial(_removed, sample, scan.name, listener)
-    with_repeat = partial(_against_repeat, sample, scan, why, listener)
-    return {
-        "measured_on": list(sample.hr.shape),
-        **_told(("removed",), with_noise, reason),
-        **_told(("frc", "clean_psnr", "noise_removed"), with_repeat, reason),
-        **_told(("truth_psnr",), partial(_against_truth, sample, scan), reason),
-        "reason": reason,
+    numbers = {
+        "measured_on": list(hr.shape),
+        "repeat": found and as_numbers(found),
+        **_told(("removed",), partial(_removed, sample, scan.name, listener), reason),
+        **_told(
+            TOLD_BY_REPEAT[:-1], partial(_against_repeat, sample, scan.name, why, listener), reason
+        ),
+        **_told(("truth_psnr",), partial(_against_truth, sample), reason),
     }
+    if found is None:
+        reason["repeat"] = NO_REPEAT
+    if numbers["noise_ratio"] is None:
+        reason.setdefault("noise_ratio", NO_NOISE)
+    return {**finite(numbers, reason), "reason": reason}
+
+
+def _judge(
+    hr: np.ndarray, twin: Volume | None, model: Path, listener: Listener
+) -> tuple[Alike | None, np.ndarray | None, str | None]:
+    """How the repeat lies beside the scan; its sample on the scan's greys, None out of register;
+    and why it gives no score."""
+    if twin is None:
+        return None, None, NO_REPEAT
+    grey = _middle(twin)
+    found = beside(hr, grey)
+    why = _why_no_score(twin, found, model)
+    for line in (*([why] if why else []), *unlike_scan(found)):
+        listener.say(f"warning: {line}")
+    fitted = None if out_of_register(found) else on_greys_of(hr, grey, found.contrast)
+    return found, fitted, why
 
 
 def _told(keys: tuple[str, ...], measure: Callable[[], Numbers], reason: dict[str, str]) -> Numbers:
@@ -133,8 +193,20 @@ def _told(keys: tuple[str, ...], measure: Callable[[], Numbers], reason: dict[st
         return dict.fromkeys(keys)
 
 
-def _range(sample: _Sample, scan: Volume) -> float:
-    return full_scale(scan.dtype, survey(iter(sample.hr), scan.name, 1))[0]
+def _why_no_score(repeat: Volume, found: Alike, model: Path) -> str | None:
+    """None where the repeat can judge; it is read in full, to see whether it was trained on."""
+    if why := out_of_register(found):
+        return why
+    trained, _ = told_by(model, model)
+    if trained is None:
+        return None
+    witness = Witness(trained)
+    for plane in iterate_slices(repeat):
+        witness.look(plane)
+    verdict = witness.verdict()
+    return verdict and verdict.replace("the reference is", "the repeat is").replace(
+        "evaluate on another field", "give scans of a field that it was not trained on"
+    )
 
 
 def _removed(sample: _Sample, name: str, listener: Listener) -> Numbers:
@@ -162,96 +234,23 @@ def _noise(sample: _Sample, name: str) -> Noise:
     return noise_of(sample.hr, name)
 
 
-def _against_repeat(
-    sample: _Sample, scan: Volume, why_not: str | None, listener: Listener
-) -> Numbers:
+def _against_repeat(sample: _Sample, name: str, why_not: str | None, listener: Listener) -> Numbers:
     if why_not is not None or sample.repeat is None:
         raise InputError(why_not or NO_REPEAT)
-    ratio = noise_ratio(sample.hr, sample.repeat)
-    if not 1 / UNEQUAL < ratio < UNEQUAL:
+    numbers = gained(sample.hr, sample.out, sample.repeat, sample.data_range(), sample.pixel)
+    ratio = numbers["noise_ratio"]
+    if ratio is not None and not 1 / UNEQUAL < ratio < UNEQUAL:
         listener.say(
-            f"warning: the noise variance of {scan.name} is {ratio:.2f} times that of the repeat "
-            "(or their greys differ): the clean scores take both for equally noisy"
+            f"warning: the noise variance of {name} is {ratio:.2f} times that of the repeat: the "
+            "clean scores take both for equally noisy"
         )
-    range_ = _range(sample, scan)
-    before, after = (_clean(made, sample, range_) for made in (sample.hr, sample.out))
-    share = None
-    if before["db"] is not None and after["db"] is not None:
-        share = 1 - 10 ** ((before["db"] - after["db"]) / 10)
-    return {
-        "frc": {
-            "before": _frc(sample.hr, sample.repeat, scan.spacing_nm),
-            "after": _frc(sample.out, sample.repeat, scan.spacing_nm),
-        },
-        "clean_psnr": {"before": before, "after": after, "assumed": ASSUMED},
-        "data_range": range_,
-        "noise_ratio": ratio,
-        "noise_removed": share,
-    }
+    return numbers
 
 
-def _clean(made: np.ndarray, sample: _Sample, range_: float) -> Numbers:
-    assert sample.repeat is not None
-    rng = np.random.default_rng(0)
-    value, interval = cleaned_psnr(made, sample.hr, sample.repeat, range_, rng)
-    why = NOT_POSITIVE if value is None else None
-    return {"db": value, "interval": list(interval), "why": why}
-
-
-def _frc(made: np.ndarray, repeat: np.ndarray, spacing_nm: Spacing) -> Numbers:
-    """Where the FRC falls below 1/7, in nm, or in pixels where the spacing is not known."""
-    curve = frc(made, repeat)
-    y, x = made.shape[1:]
-    pixel = spacing_nm[2] if spacing_nm else 1.0
-    return {
-        "resolution": frc_resolution_nm(curve, min(y, x), pixel),
-        "unit": "nm" if spacing_nm else "px",
-        "note": crossing_note(curve),
-        "mean": float(curve[1:].mean()),
-        "correlation": curve.tolist(),
-    }
-
-
-def _against_truth(sample: _Sample, scan: Volume) -> Numbers:
+def _against_truth(sample: _Sample) -> Numbers:
     if sample.truth is None:
-        raise InputError("no truth was given: only phantoms have one")
-    range_ = _range(sample, scan)
-    before, after = (psnr(made, sample.truth, range_) for made in (sample.hr, sample.out))
+        raise InputError(NO_TRUTH)
+    before, after = (
+        psnr(made, sample.truth, sample.data_range()) for made in (sample.hr, sample.out)
+    )
     return {"truth_psnr": {"before": before, "after": after}}
-
-
-def _why_no_score(repeat: Volume | None, model: Path) -> str | None:
-    """None where the repeat can judge; it is read in full, to see whether it was trained on."""
-    if repeat is None:
-        return NO_REPEAT
-    trained, _ = told_by(model, model)
-    if trained is None:
-        return None
-    witness = Witness(trained)
-    for plane in iterate_slices(repeat):
-        witness.look(plane)
-    return witness.verdict()
-
-
-def _lines(changed: Numbers, place: Path) -> list[str]:
-    lines = []
-    if gone := changed["removed"]:
-        lines.append(
-            f"removed: {gone['ratio']:.2f} times the noise of {gone['noise_sigma']:.1f} grey "
-            f"levels; next pixels of it correlate by {max(gone['autocorrelation'], key=abs):.2f}, "
-            f"at edges it is {gone['edge_excess']:.2f} times as strong as on flat tissue"
-        )
-    if clean := changed["clean_psnr"]:
-        before, after = (_db(clean[when]["db"]) for when in ("before", "after"))
-        means = [changed["frc"][when]["mean"] for when in ("before", "after")]
-        lines.append(
-            f"against the unseen clean image about {after}, {before} before; mean FRC with the "
-            f"repeat {means[1]:.2f}, {means[0]:.2f} before"
-        )
-    else:
-        lines.append(f"no score against the clean image: {changed['reason']['clean_psnr']}")
-    return [*lines, f"what changed: {place}"]
-
-
-def _db(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.1f} dB"

@@ -30,6 +30,7 @@ from emsr.jobs.one_grid import (
 from emsr.network.frame import interpolate
 from emsr.quality.blocks import side_for
 from emsr.quality.greys import full_scale, least_squares
+from emsr.quality.regions import check_side
 from emsr.quality.report import Slice, report_html
 from emsr.quality.scores import AGAINST, Marks, Scores, Tally, agreement
 from emsr.volumes.source import Volume
@@ -79,6 +80,8 @@ def evaluate(
     }
     given = {name: path for name, path in given.items() if path is not None}
     folder = _free_folder(Path(out), overwrite)
+    if regions is not None:
+        check_side(regions)
     inputs = open_inputs(given, spacing_nm, levels or {})
     say_notices(inputs, listener)
     if unlike := greys_unlike(inputs):

@@ -41,9 +41,11 @@ class Form:
 def in_form(volume: StoredVolume, model: Model, form: Form) -> tuple[StoredVolume, Model]:
     """The volume to read and the model to use for an output of ``form``.
 
-    InputError where the input cannot be resampled, or the dtype asked for cannot hold the greys.
+    InputError where the input cannot be resampled, the dtype asked for cannot hold the greys, or a
+    scan to be cleaned is not of the spacing that the model's HR scans had.
     """
     if form.clean:
+        _refuse_other_spacing(volume, model.header)
         model = _cleaning(model, volume.dtype)
     header = model.header
     if form.keep_range:
@@ -68,6 +70,22 @@ def _cleaning(model: Model, dtype: np.dtype) -> Model:
         header, scale=1, lr_window=header.hr_window, lr_spacing_nm=header.hr_spacing_nm
     )
     return replace(model, network=Averaged(model.network, model.header.scale), header=header)
+
+
+def _refuse_other_spacing(volume: StoredVolume, header: Header) -> None:
+    """As ``sr_spacing`` does, for a scan that stays on its grid: it cannot be resampled."""
+    found = volume.spacing_nm
+    trained = header.lr_spacing_nm if header.scale == 1 else header.hr_spacing_nm
+    if found is None or trained is None or not _differ(found[1:], trained[1:]):
+        return
+    low = header.lr_spacing_nm
+    is_lr = header.scale > 1 and low is not None and not _differ(found[1:], low[1:])
+    raise InputError(
+        f"{volume.name} has an in-plane spacing of {_nm(found)}, the model cleans scans of "
+        f"{_nm(trained)}"
+        + (" and takes this one for LR (emsr upscale)" if is_lr else "")
+        + ": choose a model of that spacing, or correct it with --spacing"
+    )
 
 
 def _refuse_unfit(header: Header) -> None:

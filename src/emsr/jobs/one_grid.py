@@ -34,6 +34,11 @@ def open_inputs(
 ) -> Inputs:
     """The volumes at the paths ``given`` by role, at the level of their pyramids that ``levels``
     says (else 0); InputError where they are not of one grid."""
+    if given.get("sr2") is not None and str(given["sr2"]) == str(given["sr"]):
+        raise InputError(
+            f"{given['sr']} was given as the other SR too, every image agrees with itself: give "
+            "the SR of another LR scan (--sr2), or none"
+        )
     on_grid = {
         name: open_volume(path, spacing_nm, levels.get(name, 0))
         for name, path in given.items()

@@ -28,10 +28,13 @@ Hashes = NDArray[np.uint64]
 RUN_PX = 16
 LEAST_GREYS = 4
 """Different neighbours that a run must hold: what is flat is alike in many scans."""
-KEPT = 1024
+KEPT = 4096
 SAME_SCAN = 0.2
 """Share of a reference's runs that a training scan must hold; by chance it holds none."""
 FEWEST = 3
+TELLING = 8
+"""Runs of a reference that must lie under a sketch's last hash, so that none of them in it tells
+that the scan is another."""
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
@@ -120,6 +123,16 @@ class Witness:
             f"the reference is a scan that the model was trained on (strategy "
             f"{self.trained.strategy}; {share:.0%} of it recognised): the network may have learned "
             "its noise by heart; evaluate on another field"
+        )
+
+    def untold(self) -> str | None:
+        """Why it cannot be told that the training did not see the reference, where it cannot."""
+        if not len(self.trained.sketch) or len(self.seen) >= TELLING:
+            return None
+        return (
+            "whether the model was trained on the reference cannot be told: it holds "
+            f"{len(self.seen)} of the runs of pixels that the model's sketch would keep, "
+            f"{TELLING} are needed; if it was, its scores against the clean image are worth nothing"
         )
 
     def _share(self) -> float:

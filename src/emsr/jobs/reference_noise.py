@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from emsr.errors import InputError
 from emsr.geometry.box import Box
 from emsr.microscope.estimate import Noise, noise_from_image, noise_from_slices
-from emsr.quality.clean import NoiseLaw
+from emsr.microscope.estimate_noise import NOT_CLEAR
+from emsr.quality.known import NoiseLaw
 from emsr.volumes.source import Volume
 
 MOST_SLICES, MOST_PX = 12, 1536
 SYSTEMATIC = {True: 0.04, False: 0.25}
 """By which the variance of white noise, and of noise that is or may be shared between pixels, may
 be wrong beside chance (docs/noise.md: sigma within 2 % at the doses of HR scans; within 10 %)."""
+CORRELATED_WIDER = 2.0
+"""By which that error of correlated noise is enlarged: docs/scores.md."""
+STRUCTURED = (
+    "the reference's noise is shared between neighbouring pixels, and even its flattest parts hold "
+    "structure: its variance is not known; give a repeated scan (--repeat)"
+)
 
 
 def reference_noise(reference: Volume) -> tuple[NoiseLaw | None, str]:
@@ -25,18 +34,28 @@ def reference_noise(reference: Volume) -> tuple[NoiseLaw | None, str]:
         noise = noise_from_slices(stack) if len(stack) > 2 else alone
     except InputError as error:
         return None, f"{error}; a second scan of the field (--repeat) tells it"
+    colour = _colour(noise)
+    if colour == "correlated" and NOT_CLEAR in noise.notices:
+        return None, STRUCTURED
     y, x = noise.neighbours
-    white = noise.correlation is not None and (y, x) == (0.0, 0.0)
+    wider = CORRELATED_WIDER if colour == "correlated" else 1.0
     return (
         NoiseLaw(
             variance=noise.variance,
-            error=_error(noise, alone, stack, white),
+            error=wider * _error(noise, alone, stack, colour == "white"),
             wider=float(np.sqrt((1 + 2 * abs(y)) * (1 + 2 * abs(x)))),
-            white=(y, x) == (0.0, 0.0),
+            colour=colour,
             method=noise.method,
+            sigma=noise.sigma,
         ),
         "",
     )
+
+
+def _colour(noise: Noise) -> Literal["white", "correlated", "unknown"]:
+    if noise.correlation is None:
+        return "unknown"
+    return "white" if noise.neighbours == (0.0, 0.0) else "correlated"
 
 
 def _error(noise: Noise, alone: Noise, stack: np.ndarray, white: bool) -> float:

@@ -45,7 +45,7 @@ def line_jitter(
 def charging(electrons: Image, strength: float, rng: np.random.Generator) -> Image:
     """Bright streaks that follow the fast scan direction (x), a few lines high.
 
-    ``strength`` is the height of a typical streak as a share of the mean of ``electrons``.
+    ``strength`` is the height of the highest streak as a share of the mean of ``electrons``.
     """
     if not strength:
         return electrons
@@ -78,7 +78,7 @@ class Unrest:
 
     drift_nm_per_s: float = 0.0
     charging_nm2: float = 0.0
-    """Height of charging streaks, as a share of the mean signal, per electron per nm²."""
+    """Height of the highest streak, as a share of the mean signal, per electron per nm²."""
 
     def drift_px(self, taken: Frame, angle_rad: float, pixel_nm: float) -> tuple[float, float]:
         """Movement (y, x) during a frame, towards ``angle_rad`` (from +x to +y), in pixels."""
@@ -86,5 +86,5 @@ class Unrest:
         return float(length * np.sin(angle_rad)), float(length * np.cos(angle_rad))
 
     def charging(self, taken: Frame) -> float:
-        """Height of the streaks of a frame, as a share of the mean signal."""
+        """Height of the highest streak of a frame, as a share of the mean signal."""
         return self.charging_nm2 * taken.electrons_per_nm2

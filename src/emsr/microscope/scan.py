@@ -40,7 +40,7 @@ class Scan:
     drift_px: tuple[float, float] = (0.0, 0.0)
     """Movement (y, x) of the specimen during one frame, in fine pixels."""
     charging: float = 0.0
-    """Height of charging streaks as a share of the mean signal."""
+    """Height of the highest charging streak as a share of the mean signal."""
 
 
 def scan_for_greys(

@@ -6,8 +6,7 @@ hands in a second scan, or the law that one scan's noise follows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from emsr.quality.blocks import (
     scatter,
 )
 from emsr.quality.fidelity import psnr_from_error
+from emsr.quality.known import Known
 
 Floats = NDArray[np.float64]
 
@@ -34,12 +34,13 @@ WIDEST_DB = 2.0
 """From one scan: an interval that reaches further to either side says nothing."""
 MODEL_ERROR = 0.03
 """Standard error of ``clean_ssim``'s model, as a share of what it adds to the noisy SSIM: the
-tables of docs/scores.md have up to 5 %."""
+tables of docs/scores.md have up to 5 % with a repeat; from one scan (up to 9 %) the error of the
+noise's variance comes on top."""
 MOST_SHIFT_PX = 0.5
 STRIP_PIXELS = 2_000_000
 SMOOTH_PX = 7
+MOST_KEPT = 64
 
-NO_REPEAT = "no repeat was given: one noisy reference does not tell noise from error"
 NOT_POSITIVE = (
     "the estimated error is not positive: it is smaller than the noise of the estimate, or the "
     "image shares noise with the reference"
@@ -61,32 +62,19 @@ NEEDS_WHITE = (
     "the reference's noise is shared between neighbouring pixels, which one scan does not "
     "tell from structure within a window; give a repeated scan (--repeat)"
 )
+MAY_SHARE = (
+    "structure hides whether the reference's noise is shared between neighbouring pixels, and SR - "
+    "reference looks as if it were: its variance is not known; give a repeated scan (--repeat)"
+)
+FAR_SHARED = (
+    "the reference's noise is shared over more pixels than one scan can tell from structure: its "
+    "variance is not known; give a repeated scan (--repeat)"
+)
+NOT_SEEN_WHITE = (
+    "structure hides whether the reference's noise is shared between neighbouring pixels, which "
+    "one scan does not tell from structure within a window; give a repeated scan (--repeat)"
+)
 NOT_IN_REGISTER = "reference and repeat are {px:.1f} px out of register"
-
-
-@dataclass(frozen=True)
-class NoiseLaw:
-    """The noise of one scan: ``variance`` of noise-free grey levels (any shape), the standard
-    ``error`` of its mean, what correlation between pixels makes chance ``wider`` by, whether it is
-    ``white`` as far as one can see, and the ``method`` that told."""
-
-    variance: Callable[[Floats], Floats]
-    error: float
-    wider: float
-    white: bool
-    method: str
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is known of the reference beside its grey values."""
-
-    noise: NoiseLaw | None = None
-    why_no_noise: str = NO_REPEAT
-    distrust: str | None = None
-    """Why its noise may be in SR: a field that the network was trained on."""
-    shift_px: float = 0.0
-    """Distance by which the repeat lies beside the reference."""
 
 
 class Clean:
@@ -104,6 +92,7 @@ class Clean:
         law = self.known.noise
         if repeat is not None:
             self.method = "repeat"
+            repeat = clean_error.levelled(hr, repeat)
             terms = clean_error.two_scan_terms(sr, hr, repeat, self.px)
             variance = None
         elif law is not None:
@@ -112,7 +101,7 @@ class Clean:
             terms = clean_error.one_scan_terms(sr, hr, variance, self.px)
         else:
             return
-        self.errors.append(merged(terms, BLOCKS_PER_SLICE))
+        _keep(self.errors, terms)
         for rows in strips(sr.shape):
             other = repeat if repeat is not None else variance
             assert other is not None
@@ -133,14 +122,14 @@ class Clean:
         self.ssim_by_noise += float(found.by_variance.sum())
         self.windows += found.value.size
         pair = np.stack([block_sums(p, self.px).ravel() for p in (terms, np.ones_like(sr))], 1)
-        self.ssim_terms.append(merged(pair, BLOCKS_PER_SLICE))
+        _keep(self.ssim_terms, pair)
 
     def scores(self, noisy_ssim: float, seed: int) -> dict[str, Any]:
         """``clean_psnr``, ``clean_ssim``, their intervals and method, and the ``reason`` of each
-        that is null; ``dependent`` says why SR and the noise are not independent, if so. ``seed``
-        draws the bootstrap."""
+        that is null; ``dependent`` says why SR and the noise are not independent, if so, and
+        ``noise_error`` how well the noise's variance is known. ``seed`` draws the bootstrap."""
         keys = ("clean_psnr", "clean_psnr_interval", "clean_ssim", "clean_ssim_interval")
-        found: dict[str, Any] = dict.fromkeys((*keys, "dependent"))
+        found: dict[str, Any] = dict.fromkeys((*keys, "dependent", "noise_error"))
         found["clean_psnr_method"] = self.method
         if self.method is None:
             why = self.known.why_no_noise
@@ -149,18 +138,34 @@ class Clean:
         blocks = merged(np.concatenate(self.errors), MOST_BLOCKS)
         reason: dict[str, str] = {}
         found["dependent"] = self._dependent(blocks)
-        if found["dependent"]:
-            return {**found, "reason": dict.fromkeys(keys, found["dependent"])}
+        found["noise_error"] = self._noise_error(blocks)
+        unknown = FAR_SHARED if found["noise_error"] is None else None
+        if unknown and self.known.noise and self.known.noise.colour == "unknown":
+            unknown = MAY_SHARE
+        if useless := found["dependent"] or unknown:
+            return {**found, "reason": dict.fromkeys(keys, useless)}
         self._add_psnr(found, reason, blocks, rng)
         self._add_clean_ssim(found, reason, noisy_ssim, rng)
         return {**found, "reason": reason}
+
+    def _noise_error(self, blocks: Floats) -> float | None:
+        """Standard error of the noise's mean variance; None where it is anyone's guess."""
+        law = self.known.noise
+        if self.method == "repeat" or law is None:
+            return 0.0
+        if law.colour == "white":
+            return law.error
+        if law.colour == "correlated":
+            sure = clean_error.fine_ratio(blocks) <= clean_error.MOST_RATIO
+            return law.error if sure else None
+        return clean_error.error_of_unknown_colour(blocks, law.error)
 
     def _dependent(self, blocks: Floats) -> str | None:
         """Why SR and the noise of the reference are not independent."""
         if self.method != "repeat":
             law = self.known.noise
             assert law is not None
-            smoothed = law.white and clean_error.too_little_noise(blocks, law.error)
+            smoothed = law.colour == "white" and clean_error.too_little_noise(blocks, law.error)
             return self.known.distrust or (SMOOTHED if smoothed else None)
         z, shared = clean_error.shared_with_sr(blocks)
         error = max(float(blocks[:, 0].sum() / blocks[:, 4].sum()), 0.0)
@@ -180,7 +185,8 @@ class Clean:
             error, drawn = clean_error.two_scan_error(blocks, rng, DRAWS)
         else:
             assert law is not None
-            error, drawn = clean_error.one_scan_error(blocks, law.error, law.wider, rng, DRAWS)
+            scatter_of = (found["noise_error"], law.wider, rng, DRAWS)
+            error, drawn = clean_error.one_scan_error(blocks, *scatter_of)
         small, large = np.quantile(drawn, [0.025, 0.975])
         low, value, high = (decibel(e, self.data_range) for e in (large, error, small))
         found["clean_psnr"], found["clean_psnr_interval"] = value, [low, high]
@@ -201,10 +207,11 @@ class Clean:
             if self.known.shift_px > MOST_SHIFT_PX:
                 reason.update(dict.fromkeys(keys, NOT_IN_REGISTER.format(px=self.known.shift_px)))
                 return
-        elif law is None or not law.white:
-            reason.update(dict.fromkeys(keys, NEEDS_WHITE))
+        elif law is None or law.colour != "white":
+            unknown = law is not None and law.colour == "unknown"
+            reason.update(dict.fromkeys(keys, NOT_SEEN_WHITE if unknown else NEEDS_WHITE))
             return
-        elif found["clean_psnr"] is None:
+        if found["clean_psnr"] is None:
             reason.update(dict.fromkeys(keys, reason["clean_psnr"]))
             return
         value = self.ssim_sum / self.windows
@@ -220,6 +227,13 @@ class Clean:
         low, high = np.clip(np.quantile(drawn, [0.025, 0.975]), -1, 1)
         found["clean_ssim"] = float(np.clip(value, -1, 1))
         found["clean_ssim_interval"] = [float(low), float(high)]
+
+
+def _keep(kept: list[Floats], terms: Floats) -> None:
+    """Add a slice's ``(block, k)``; however many slices, the list stays bounded."""
+    kept.append(merged(terms, BLOCKS_PER_SLICE))
+    if len(kept) > MOST_KEPT:
+        kept[:] = [merged(np.concatenate(kept), 4 * MOST_BLOCKS)]
 
 
 def strips(shape: tuple[int, ...]) -> Iterator[slice]:

@@ -15,13 +15,19 @@ from skimage.registration import phase_cross_correlation
 from emsr.errors import InputError
 from emsr.quality.blocks import MOST_BLOCKS, block_sums, merged, side_for
 from emsr.quality.clean import DRAWS, decibel
-from emsr.quality.clean_error import two_scan_error, two_scan_terms
+from emsr.quality.clean_error import levelled, two_scan_error, two_scan_terms
 from emsr.quality.fidelity import check_pair, check_range
 
 Interval = tuple[float | None, float | None]
 
 SHIFTED_PX = 0.3
 OTHER_CONTRAST = 0.05
+OTHER_LEVEL = 0.05
+"""Difference of the means, in standard deviations of the reference's greys."""
+MOST_ALIKE = 0.95
+"""Correlation of the finest detail: independent scans have 0.01 to 0.04, and 0.8 where noise is
+hardly there (one grey level on the phantoms); a copy with one grey level of noise has 0.997."""
+OTHER_SLICE = 0.02
 
 
 def clean_psnr_from_repeat(
@@ -48,7 +54,7 @@ def clean_psnr_from_repeat(
     stacks = [a.astype(np.float64).reshape(-1, *a.shape[-2:]) for a in (sr, hr, hr_repeat)]
     slices, height, width = stacks[0].shape
     px = block_px or side_for((slices, height, width))
-    blocks = [two_scan_terms(a, b, c, px) for a, b, c in zip(*stacks, strict=True)]
+    blocks = [two_scan_terms(a, b, levelled(b, c), px) for a, b, c in zip(*stacks, strict=True)]
     few = merged(np.concatenate(blocks), MOST_BLOCKS)
     error, drawn = two_scan_error(few, rng, draws)
     small, large = np.quantile(drawn, [0.025, 0.975])
@@ -81,15 +87,18 @@ def clean_psnr_from_blocks(
 def check_repeat(hr: np.ndarray, hr_repeat: np.ndarray, bin_px: int = 4) -> None:
     """A second acquisition of the same field, with noise of its own; else InputError.
 
-    A copy is recognised by a correlation of 1 (also after a change of gain and offset), another
-    field by one below 0.3 after ``bin_px`` x ``bin_px`` binning, which leaves structure but
-    little noise.
+    A copy is recognised by its finest detail, noise for the most part, with which it correlates
+    by more than 0.95 (also after a change of gain and offset, or a little more noise), another
+    field by a correlation below 0.3 after ``bin_px`` x ``bin_px`` binning, which leaves structure
+    but little noise.
     """
     check_pair(hr_repeat, hr)
-    if _correlation(hr, hr_repeat) > 1 - 1e-6:
+    alike = _correlation(_finest(hr), _finest(hr_repeat))
+    if alike > MOST_ALIKE or _correlation(hr, hr_repeat) > 1 - 1e-6:
         raise InputError(
-            "the repeat is identical to the reference, its noise is not independent: "
-            "give a second acquisition of the same field, or none"
+            f"the repeat is identical to the reference (correlation {alike:.3f} of their finest "
+            "detail, of independent scans near 0), its noise is not independent: give a second "
+            "acquisition of the same field, or none"
         )
     similar = _correlation(_binned(hr, bin_px), _binned(hr_repeat, bin_px))
     if similar < 0.3:
@@ -100,14 +109,29 @@ def check_repeat(hr: np.ndarray, hr_repeat: np.ndarray, bin_px: int = 4) -> None
         )
 
 
+def check_order(hr: np.ndarray, repeats: dict[int, np.ndarray], z: int, bin_px: int = 4) -> None:
+    """InputError where slice ``z`` of the reference ``(y, x)`` is seen in another one of the
+    ``repeats`` (by slice) better than in its own."""
+    similar = {k: _correlation(_binned(hr, bin_px), _binned(r, bin_px)) for k, r in repeats.items()}
+    best = max(similar, key=lambda k: similar[k])
+    if similar[best] > similar[z] + OTHER_SLICE:
+        raise InputError(
+            f"slice {best} of the repeat shows slice {z} of the reference better (correlation "
+            f"{similar[best]:.2f}) than its slice {z} does ({similar[z]:.2f}): give a repeat whose "
+            "slices are in the reference's order, or none"
+        )
+
+
 @dataclass(frozen=True)
 class Alike:
     """How a repeat differs from the reference: shift (y, x) in pixels by which its content lies
-    further on, difference of the mean grey levels, and ratio of the structure's contrast."""
+    further on, difference of the mean grey levels, and ratio of the structure's contrast;
+    ``level`` is that difference over the standard deviation of the reference's greys."""
 
     shift_px: tuple[float, float]
     offset: float
     contrast: float
+    level: float = 0.0
 
 
 def compared(hr: np.ndarray, hr_repeat: np.ndarray, bin_px: int = 4) -> Alike:
@@ -124,7 +148,8 @@ def compared(hr: np.ndarray, hr_repeat: np.ndarray, bin_px: int = 4) -> Alike:
     shift, _, _ = phase_cross_correlation(*seen, upsample_factor=20, normalization=None)
     a, b = (ndimage.gaussian_filter(_binned(image, bin_px), 1.0) for image in (hr, hr_repeat))
     y, x = (-float(s) for s in shift)
-    return Alike((y, x), float(hr_repeat.mean() - hr.mean()), float(b.std() / a.std()))
+    offset = float(hr_repeat.mean() - hr.mean())
+    return Alike((y, x), offset, float(b.std() / a.std()), offset / float(hr.std()))
 
 
 def unlike(found: Alike) -> list[str]:
@@ -141,7 +166,17 @@ def unlike(found: Alike) -> list[str]:
             f"the repeat has {found.contrast:.2f} times the reference's contrast: scores against "
             "the clean image take both for one signal"
         )
+    if abs(found.level) > OTHER_LEVEL:
+        told.append(
+            f"the repeat's mean lies {found.offset:+.4g} grey levels beside the reference's: its "
+            "slices are brought to the means of the reference's"
+        )
     return told
+
+
+def _finest(image: np.ndarray) -> np.ndarray:
+    """Second differences along y and x, of at least 3 x 3 pixels."""
+    return np.diff(np.diff(image.astype(np.float64), 2, axis=-1), 2, axis=-2)
 
 
 def _binned(image: np.ndarray, px: int) -> np.ndarray:

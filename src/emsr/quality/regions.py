@@ -6,25 +6,33 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from emsr.errors import InputError
 from emsr.quality.blocks import SMALL_PX, block_sums
-from emsr.quality.clean import WIDEST_DB, Known, decibel
+from emsr.quality.clean import WIDEST_DB, decibel
+from emsr.quality.clean_error import levelled
 from emsr.quality.clean_ssim import MARGIN
 from emsr.quality.fidelity import psnr_from_error
+from emsr.quality.known import Known
 
 Floats = NDArray[np.float64]
+
+
+def check_side(px: int) -> None:
+    """InputError where regions cannot be ``px`` pixels wide."""
+    if px < 2 * SMALL_PX or px % SMALL_PX:
+        raise InputError(
+            f"regions of {px} px were asked for: give a multiple of {SMALL_PX} from "
+            f"{2 * SMALL_PX} on"
+        )
 
 
 class Regions:
     """Running scores of the regions of ``px`` x ``px`` pixels (a multiple of 16) of one image."""
 
     def __init__(self, data_range: float, known: Known, px: int) -> None:
-        if px < 2 * SMALL_PX or px % SMALL_PX:
-            raise InputError(
-                f"regions of {px} px were asked for: give a multiple of {SMALL_PX} from "
-                f"{2 * SMALL_PX} on"
-            )
+        check_side(px)
         self.data_range, self.known, self.px = data_range, known, px
         self.sums: dict[str, Floats] = {}
 
@@ -37,10 +45,12 @@ class Regions:
         self._sum("error", (sr - hr) ** 2)
         law = self.known.noise
         if repeat is not None:
+            repeat = levelled(hr, repeat)
             self._sum("clean", (sr - hr) * (sr - repeat))
             noise = ((sr - repeat) ** 2 - (sr - hr) ** 2) / 2
             squares = block_sums(noise, SMALL_PX) ** 2
-            self._keep("variance", block_sums(squares, self.px // SMALL_PX))
+            for name, terms in (("variance", squares), ("squares", np.ones_like(squares))):
+                self._keep(name, block_sums(terms, self.px // SMALL_PX))
         elif law is not None:
             variance = law.variance(hr)
             self._sum("clean", (sr - hr) ** 2 - variance)
@@ -52,9 +62,10 @@ class Regions:
     def _keep(self, name: str, sums: Floats) -> None:
         self.sums[name] = sums + self.sums.get(name, 0.0)
 
-    def scores(self, why_no_clean: str | None) -> dict[str, Any]:
+    def scores(self, why_no_clean: str | None, noise_error: float = 0.0) -> dict[str, Any]:
         """Rows of ``psnr``, ``ssim`` and ``clean_psnr`` by region; a null is not positive or wider
-        than 2 dB to either side, or all are, for the reason given."""
+        than 2 dB to either side, or all are, for the reason given. ``noise_error`` is the standard
+        error of the variance of one scan's noise."""
         error = self.sums["error"] / self.sums["pixels"]
         found: dict[str, Any] = {
             "px": self.px,
@@ -66,7 +77,7 @@ class Regions:
         if why_no_clean or "clean" not in self.sums:
             found["reason"] = {"clean_psnr": why_no_clean or self.known.why_no_noise}
             return found
-        clean, size = self.sums["clean"] / self.sums["pixels"], self._size()
+        clean, size = self.sums["clean"] / self.sums["pixels"], self._size(noise_error)
         found["clean_psnr"] = [
             [self._believed(c, s) for c, s in zip(*rows, strict=True)]
             for rows in zip(clean, size, strict=True)
@@ -78,11 +89,15 @@ class Regions:
     def _windows(self) -> list[list[list[float]]]:
         return np.stack([self.sums["ssim"], self.sums["windows"]], axis=-1).tolist()
 
-    def _size(self) -> Floats:
-        """Standard error of each region's squared error."""
+    def _size(self, noise_error: float) -> Floats:
+        """Standard error of each region's squared error; of few blocks, as Student's quantiles ask
+        for."""
         chance = np.sqrt(np.maximum(self.sums["variance"], 0)) / self.sums["pixels"]
-        law = None if self.known.noise is None else self.known.noise
-        return np.hypot(chance * (law.wider if law else 1.0), law.error if law else 0.0)
+        if "squares" in self.sums:
+            degrees = np.maximum(self.sums["squares"] - 1, 1)
+            return np.asarray(chance * stats.t.ppf(0.975, degrees) / stats.norm.ppf(0.975))
+        law = self.known.noise
+        return np.hypot(chance * (law.wider if law else 1.0), noise_error)
 
     def _decibel(self, error: float) -> float | None:
         return psnr_from_error(float(error), self.data_range) if error > 0 else None

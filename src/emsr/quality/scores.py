@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from emsr.quality.clean import Clean, Known
+from emsr.quality.clean import Clean
 from emsr.quality.clean_frc import CLEAN_THRESHOLD, clean_frc, ends
 from emsr.quality.fidelity import mean_squared_error, psnr_from_error, ssim_map
+from emsr.quality.known import Known
 from emsr.quality.one_image import one_image_frc
 from emsr.quality.regions import Regions
 from emsr.quality.resolution import (
@@ -53,6 +54,7 @@ CLEAN_RESOLUTIONS = {
     "clean_frc_resolution_at_half_nm": CLEAN_THRESHOLD,
 }
 CHANCE_SIGMAS = 2.0
+SAME_SR = "identical to SR: give the SR of another LR scan (--sr2)"
 NO_SECOND_SCAN = "needs a repeated scan (--repeat)"
 TOO_FEW = (
     "too few pixels per ring ({:.0f} independent ones where the curve falls): chance alone reaches "
@@ -124,7 +126,7 @@ class Marks:
         self.to_reference = Tally(data_range)
         self.to_truth = Tally(data_range)
         self.clean = Clean(data_range, known, block_px)
-        self.regions = Regions(data_range, known, region_px) if region_px else None
+        self.regions = None if region_px is None else Regions(data_range, known, region_px)
         self.rings: np.ndarray | float = 0.0
 
     def add(
@@ -150,12 +152,12 @@ class Marks:
         scores = tallied(self.to_reference, pixel_nm, why_no_nm)
         clean = self.clean.scores(scores["ssim"], seed)
         scores["reason"] |= clean.pop("reason")
-        dependent = clean.pop("dependent")
+        dependent, noise_error = clean.pop("dependent"), clean.pop("noise_error")
         scores |= clean
         self._add_clean_frc(scores, pixel_nm, why_no_nm, dependent)
         if self.regions:
             why = scores["reason"].get("clean_psnr") if scores["clean_psnr"] is None else None
-            scores["regions"] = self.regions.scores(why)
+            scores["regions"] = self.regions.scores(why, noise_error or 0.0)
         self._add_one_image(scores, pixel_nm, why_no_nm)
         if self.to_truth.errors:
             scores["truth"] = tallied(self.to_truth, pixel_nm, why_no_nm)
@@ -203,6 +205,8 @@ def agreement(tally: Tally, pixel_nm: float | None) -> Scores:
     assert tally.rings is not None, "no slice was added"
     curve, n_px = frc_from_sums(tally.rings), min(tally.plane_shape)
     agreed, why = _resolution(curve, tally, pixel_nm, "pixel size unknown", THRESHOLD)
+    if not any(tally.errors):
+        agreed, why = None, SAME_SR
     return {
         "correlation": curve.tolist(),
         "frequency_per_px": ring_frequencies(n_px).tolist(),
