@@ -48,6 +48,13 @@ def test_a_removed_membrane_is_no_longer_dark(truth):
     assert left[core].mean() < 0.5 * gap[core].mean()
 
 
+def test_a_removed_membrane_leaves_no_ridge_in_a_blurred_image(truth):
+    image = ndimage.gaussian_filter(truth, 2.5)
+    altered, mask = lies.remove_membrane(image, truth, np.random.default_rng(0), 15.0)
+    filled = ndimage.grey_closing(image, footprint=lies._disc(lies.BLURRED_PX))
+    assert (altered <= filled + 1e-9).all() and (altered[mask] > image[mask]).all()
+
+
 def test_a_vesicle_is_a_dark_ring_round_a_light_lumen(truth):
     altered, mask = lies.add_vesicle(truth, truth, np.random.default_rng(0), 15.0)
     assert (altered[mask] < truth[mask]).all()

@@ -176,6 +176,15 @@ def test_a_stated_error_is_really_had():
     assert told["error"] == sorted(told["error"])
 
 
+def test_classes_of_one_error_are_not_told_a_larger_one():
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(20):
+        scatter, squares = rng.uniform(1, 2, 2_000), 9 * rng.standard_normal(2_000) ** 2
+        found.append(spread.calibrate(scatter, squares, classes=8)["error"])
+    assert np.sqrt(np.mean(np.square(found))) == pytest.approx(3, rel=0.02)
+
+
 def test_reliability_shows_an_overconfident_statement():
     rng = np.random.default_rng(0)
     scatter, squares = _asked(rng, 20_000)

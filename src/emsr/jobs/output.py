@@ -15,7 +15,8 @@ from emsr.jobs.identity import file_hash, input_hash, software
 from emsr.jobs.ledger import Ledger
 from emsr.jobs.sitting import Job, part
 from emsr.jobs.steps import see
-from emsr.volumes import omezarr
+from emsr.jobs.trust import trust_path
+from emsr.volumes import omezarr, omezarr_maps
 from emsr.volumes.flatten import flatten, software_of
 
 COARSEST_PX = 256
@@ -104,7 +105,8 @@ def in_the_way(job: Job, run: dict[str, Any], overwrite: bool) -> list[Path]:
 
 
 def clear(paths: list[Path]) -> None:
-    for path in paths:
+    """Remove outputs, and the maps of trust beside them, which are of nothing then."""
+    for path in (*paths, *filter(omezarr_maps.is_ours, map(trust_path, paths))):
         if path.is_dir() and not path.is_symlink():
             # Renamed first: half removed under its own name it would be nobody's output.
             aside = omezarr.aside(path)

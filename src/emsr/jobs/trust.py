@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,13 +26,15 @@ from emsr.errors import InputError
 from emsr.geometry.tiles import Tile, plan
 from emsr.jobs.bench import Bench, resumable
 from emsr.jobs.claim import claimed
-from emsr.jobs.listener import Listener
+from emsr.jobs.listener import SILENT, Listener
+from emsr.jobs.memory import peak_memory
 from emsr.jobs.trust_degradation import (
     Told,
     blur_reach_px,
     degraded,
     in_hr_greys,
     noise_facts,
+    noise_told,
     told_of,
 )
 from emsr.jobs.trust_spread import spread_of
@@ -43,6 +46,7 @@ from emsr.recipe import DOUBT_PX, TRUST_WINDOW_PX
 from emsr.volumes import omezarr, omezarr_maps
 from emsr.volumes.flatten import is_flat, software_of
 from emsr.volumes.source import Volume, open_volume
+from emsr.volumes.spacing import Spacing
 
 SMALLEST_PX = 32
 """Sides of LR images from which blur and noise can be told."""
@@ -91,13 +95,39 @@ def refuse_trust(subject: Subject, overwrite: bool) -> None:
             f"{volume.name}: --trust compares with the noise of a scan, which --resample changes: "
             "leave one of the two out"
         )
-    if not overwrite:
-        omezarr_maps.state_of(subject.path)
     if min(volume.shape[1:]) < SMALLEST_PX:
         raise InputError(
             f"{volume.name} has slices of {volume.shape[1]} x {volume.shape[2]} pixels: --trust "
             f"tells noise from structure in {SMALLEST_PX} x {SMALLEST_PX} or more; leave it out"
         )
+    noise_told(volume, subject.trained, SILENT)
+    if _theirs(subject.path, overwrite) is not None and not (overwrite or _finished(subject.out)):
+        raise InputError(
+            f"{subject.path} exists, but no finished {subject.out.name} that it could be of: move "
+            "it, or replace it with --overwrite"
+        )
+
+
+def _finished(out: Path) -> bool:
+    """Whether an SR is there, whoever made it: writing it refuses those of others."""
+    if is_flat(out):
+        return out.is_file()
+    try:
+        state = omezarr.read_state(out)
+    except InputError:
+        return True
+    return state is not None and state["state"] == omezarr.FINISHED
+
+
+def _theirs(path: Path, overwrite: bool) -> dict[str, Any] | None:
+    """The state of the maps at ``path``; InputError where something else is there, or, with
+    ``overwrite``, what is no Zarr."""
+    try:
+        return omezarr_maps.state_of(path)
+    except InputError:
+        if not (overwrite and (path / "zarr.json").is_file()):
+            raise
+        return {"run": None}
 
 
 def trusted(
@@ -108,8 +138,16 @@ def trusted(
     if not summary["finished"]:
         why = "the output is not finished: the slab that ends last writes the maps"
         return {**summary, "trust": None, "reason": {**summary["reason"], "trust": why}}
+    began, before = time.monotonic(), peak_memory()
     found = write_trust(subject, overwrite, listener)
-    return {**summary, "trust": found, "lines": [*summary["lines"], *lines_of(found)]}
+    seconds = time.monotonic() - began
+    return {
+        **summary,
+        "seconds": round(summary["seconds"] + seconds, 2),
+        "peak_memory_bytes": summary["peak_memory_bytes"] + peak_memory() - before,
+        "trust": found,
+        "lines": [*summary["lines"], *(f"{line} in {seconds:.0f} s" for line in lines_of(found))],
+    }
 
 
 def write_trust(subject: Subject, overwrite: bool, listener: Listener) -> dict[str, Any]:
@@ -148,12 +186,7 @@ def _identity(subject: Subject, told: Told) -> dict[str, Any]:
 
 def _make_room(path: Path, run: dict[str, Any], overwrite: bool) -> None:
     omezarr.discard(omezarr.leftovers(path))
-    try:
-        state = omezarr_maps.state_of(path)
-    except InputError:
-        if not (overwrite and (path / "zarr.json").is_file()):
-            raise
-        state = {"run": None}
+    state = _theirs(path, overwrite)
     if state is None or state["run"] == run:
         return
     if not overwrite:
@@ -176,14 +209,26 @@ def _write(
         listener.say(f"{path} is finished; nothing to do")
         return
     names = tuple(name for name in ALL if name in there | set(subject.maps))
-    omezarr_maps.create(path, names, bench.volume.shape, bench.volume.spacing_nm, bench.chunk, run)
+    spacing, first = _placed(bench.volume.spacing_nm, sr.spacing_nm, subject.trained.scale)
+    omezarr_maps.create(path, names, bench.volume.shape, spacing, bench.chunk, run)
     makers: list[tuple[tuple[str, ...], Callable[[int], Maps]]]
     makers = [(CONSISTENCY, _consistency(subject, told, sr))]
     if SPREAD in names:
         makers.append((names[len(CONSISTENCY) :], _scatter(subject)))
     for wanted, make in makers:
         _tiles(subject, wanted, make, listener)
-    omezarr_maps.finish(path, names, run)
+    omezarr_maps.finish(path, names, run, first)
+
+
+def _placed(lr_nm: Spacing, sr_nm: Spacing, scale: int) -> tuple[Spacing, Spacing]:
+    """Spacing of the maps, that of LR, and where the centre of their first voxel lies, the centre
+    of the first SR voxel being 0."""
+    if lr_nm is None and sr_nm is not None:
+        lr_nm = (sr_nm[0], sr_nm[1] * scale, sr_nm[2] * scale)
+    if lr_nm is None:
+        return None, None
+    z, y, x = lr_nm
+    return (z, y, x), (0.0, (y - y / scale) / 2, (x - x / scale) / 2)
 
 
 def _tiles(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ from emsr.volumes.source import Volume
 SAMPLE_SLICES = 6
 SAMPLE_SIDE_PX = 192
 """LR slices and their side from which blur and noise are read."""
+LITTLE, NO_NOISE = 0.01, 0.001
+"""Shares of the LR grey window up to which noise of an input, and of what was trained on, is too
+little to measure a residual in."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +41,54 @@ def told_of(bench: Bench, trained: Header, sr: Volume, listener: Listener) -> To
     """The blur that the model was trained against, and the noise of the volume itself; where the
     model knows no blur, that between ``sr`` and its LR, which is said. InputError where neither can
     be told."""
-    noise = noise_of(sample(bench.volume))
-    if noise is None:
-        facts = trained.degradation.get("noise")
-        if not facts:
-            raise InputError(
-                f"{bench.volume.name}: its noise cannot be told, and the model file states none: "
-                "leave --trust out"
-            )
-        listener.say("trust: the noise cannot be told from the input: that trained on is taken")
-        noise = noise_from(facts)
+    noise = noise_told(bench.volume, trained, listener)
     facts = trained.degradation.get("blur")
-    if facts:
-        return Told(Blur(**facts), noise)
-    listener.say(
-        "trust: the model file states no blur: it is measured between SR and LR, which hides an "
-        "error that is the same everywhere"
+    if not facts:
+        listener.say(
+            "trust: the model file states no blur: it is measured between SR and LR, which hides "
+            "an error that is the same everywhere; the numbers are lower than, and not to be "
+            "compared with, those of models that state it"
+        )
+    return rounded(blur_from(facts) if facts else _between(bench, trained, sr), noise)
+
+
+def noise_told(volume: Volume, trained: Header, listener: Listener) -> Noise:
+    """The noise of ``volume``; where it has none to speak of (a rendered or filtered image), that
+    trained on, which is said. InputError where neither can be told."""
+    noise, window = noise_of(sample(volume)), trained.lr_window[1] - trained.lr_window[0]
+    if noise is not None and not _is_none(noise, LITTLE * window):
+        return noise
+    facts = trained.degradation.get("noise")
+    known = noise_from(facts) if facts else None
+    if known is None or _is_none(known, NO_NOISE * window):
+        raise InputError(
+            f"{volume.name}: its noise cannot be told, and the model file states none: "
+            "leave --trust out"
+        )
+    listener.say("trust: the noise cannot be told from the input: that trained on is taken")
+    return known
+
+
+def _is_none(noise: Noise, least_sigma: float) -> bool:
+    return bool(noise.sigma**2 <= max(noise.rounding, least_sigma**2))
+
+
+def rounded(blur: Blur, noise: Noise) -> Told:
+    """Both to six digits: computers that differ in the last ones are to write the same maps."""
+    return Told(
+        Blur(**{key: _six(value) for key, value in asdict(blur).items()}),
+        replace(
+            noise,
+            sigma=_six(noise.sigma),
+            slope=None if noise.slope is None else _six(noise.slope),
+            intercept=None if noise.intercept is None else _six(noise.intercept),
+            correlation=(_six(noise.neighbours[0]), _six(noise.neighbours[1])),
+        ),
     )
-    return Told(_between(bench, trained, sr), noise)
+
+
+def _six(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def _between(bench: Bench, trained: Header, sr: Volume) -> Blur:
@@ -135,6 +168,11 @@ def noise_from(facts: dict[str, Any]) -> Noise:
     """The noise that ``noise_facts`` kept."""
     y, x = facts["correlation"]
     return Noise(facts["sigma"], facts["slope"], facts["intercept"], (y, x), facts["method"])
+
+
+def blur_from(facts: dict[str, Any]) -> Blur:
+    """The blur that a model file keeps."""
+    return Blur(**{field.name: float(facts[field.name]) for field in fields(Blur)})
 
 
 def _unshared(hr: NDArray, pairs: Pairs) -> Noise:

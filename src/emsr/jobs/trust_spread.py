@@ -90,11 +90,13 @@ def _on_lr_grid(values: NDArray, scale: int) -> NDArray[np.float32]:
     return stages.sample_area(np.asarray(values, np.float32), scale)
 
 
-def samples(pairs: Pairs, rows: slice, slices: int) -> Iterator[tuple[NDArray, NDArray]]:
-    """LR ``(slices, y, x)`` and HR planes of one shape, of a bounded number of pixels."""
+def samples(
+    pairs: Pairs, rows: slice, slices: int, pixels: int = SAMPLE_PX
+) -> Iterator[tuple[NDArray, NDArray]]:
+    """LR ``(slices, y, x)`` and HR planes of one shape, of at most so many LR pixels."""
     depth, _, width = pairs.lr.shape
     height = min(rows.stop - rows.start, 64)
-    y, x = slice(rows.start, rows.start + height), slice(0, min(width, SAMPLE_PX // height))
+    y, x = slice(rows.start, rows.start + height), slice(0, min(width, pixels // height))
     fine = tuple(slice(pairs.scale * s.start, pairs.scale * s.stop) for s in (y, x))
     for i in np.unique(np.linspace(0, depth - 1, SAMPLE_SLICES).astype(int)).tolist():
         lr = np.stack([np.asarray(pairs.lr[k])[y, x] for k in lr_channels(pairs, i, slices)])

@@ -29,6 +29,8 @@ Lied = tuple[NDArray, Mask]
 
 MEMBRANE_PX = 7
 """Widest dark line taken for a membrane."""
+BLURRED_PX = 17
+"""Widest dark line taken for what an image shows of a membrane."""
 CONTRAST = 0.2
 """Least contrast of a membrane or edge, as a share of the truth's contrast."""
 RING = 0.35
@@ -49,14 +51,15 @@ def remove_membrane(
     size_px: float,
     free: Mask | None = None,
 ) -> Lied:
-    """The membrane through the middle of a disc of diameter ``size_px`` is painted over."""
-    smooth = np.asarray(truth, np.float64)
+    """The membrane through the middle of a disc of diameter ``size_px`` is painted over, by no more
+    than fills what ``image`` shows of it: a blurred one is no bright ridge afterwards."""
+    smooth, original = np.asarray(truth, np.float64), np.asarray(image, np.float64)
     missing = ndimage.black_tophat(smooth, footprint=_disc(MEMBRANE_PX))
-    strong = missing > CONTRAST * _contrast(smooth)
+    shown = ndimage.black_tophat(original, footprint=_disc(BLURRED_PX))
+    strong = (missing > CONTRAST * _contrast(smooth)) & (shown > 0)
     centre = _centre(strong, rng, size_px, free, "membrane")
-    return _changed(
-        image, np.asarray(image, np.float64) + _window(centre, image, size_px) * missing
-    )
+    window = _window(centre, image, size_px)
+    return _changed(image, original + np.minimum(window * missing, shown))
 
 
 def add_vesicle(

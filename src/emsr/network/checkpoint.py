@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Le, Predicate
-from pydantic import AllowInfNan, Strict, TypeAdapter, ValidationError
+from pydantic import Strict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -22,14 +22,14 @@ from torch import Tensor
 from emsr.errors import InputError
 from emsr.files import replacing
 from emsr.network.named import build
+from emsr.network.trust_facts import EXPECTED, Degradation, Domain, Number, Spread
 
 FORMAT = 1
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 """The dtypes that volumes have, and so those that an output can have."""
 
-_Number = Annotated[float, Strict(), AllowInfNan(False)]
-_Length = Annotated[_Number, Gt(0)]
-Window = Annotated[tuple[_Number, _Number], Predicate(lambda pair: pair[0] < pair[1])]
+_Length = Annotated[Number, Gt(0)]
+Window = Annotated[tuple[Number, Number], Predicate(lambda pair: pair[0] < pair[1])]
 SpacingNm = tuple[_Length, _Length, _Length] | None
 _EXPECTED = {
     "network": "the name of a network",
@@ -39,6 +39,7 @@ _EXPECTED = {
     "dtype": f"one of {', '.join(DTYPES)}",
     "lr_spacing_nm": "three positive lengths in nm (z, y, x), or null",
     "hr_spacing_nm": "three positive lengths in nm (z, y, x), or null",
+    **EXPECTED,
 }
 
 
@@ -59,12 +60,12 @@ class Header:
     recipe: dict[str, Any] = field(default_factory=dict)
     trained_on: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
-    degradation: dict[str, Any] = field(default_factory=dict)
+    degradation: Degradation = field(default_factory=dict)
     """What made LR of HR (``jobs/trust_degradation``); empty in a file that does not say, as are
     the two below."""
-    domain: dict[str, Any] = field(default_factory=dict)
+    domain: Domain = field(default_factory=dict)
     """What the LR images trained on were like (``quality/domain``)."""
-    spread: dict[str, Any] = field(default_factory=dict)
+    spread: Spread = field(default_factory=dict)
     """Which error went with which spread of eight answers (``quality/spread``)."""
 
 

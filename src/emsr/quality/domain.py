@@ -79,8 +79,8 @@ def ranged(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
 def _nearest(trained: Fingerprint, found: Fingerprint) -> Fingerprint:
     """What was trained on, where it had a range the end that ``found`` is nearest to."""
     full = dict.fromkeys(found) | trained  # a model file may say less, or nothing yet
-    for what, (low, high) in (full.get("ranges") or {}).items():
-        if found[what] is not None:
+    for what, (low, high) in (full.get("ranges") or {}).items():  # of another version, maybe
+        if found.get(what) is not None and np.shape(found[what]) == np.shape(low):
             full[what] = np.clip(found[what], low, high).tolist()
     return full
 
@@ -100,18 +100,17 @@ def said(trained: Fingerprint, found: Fingerprint) -> str | None:
 def _compared(trained: Fingerprint, found: Fingerprint) -> Iterator[tuple[str, float, str]]:
     """What is known of both, by how many ``LIMITS`` it differs, and in words."""
     trained = _nearest(trained, found)
-    if trained["spacing_nm"] and found["spacing_nm"]:
+    if _both(trained, found, "spacing_nm"):
         ratio = np.divide(found["spacing_nm"], trained["spacing_nm"])[1:]
         worst = float(ratio[np.argmax(np.abs(np.log(ratio)))])
         yield "spacing", _times(worst, "spacing"), f"pixels {worst:.2g} times as wide"
-    apart = np.subtract(found["greys"], trained["greys"])
-    worst = float(apart[np.argmax(np.abs(apart))])
-    at = QUANTILES[int(np.argmax(np.abs(apart)))]
-    way = "brighter" if worst > 0 else "darker"
-    words = (
-        f"grey values {abs(worst):.0%} of the grey window {way} (at the {100 * at:g} % quantile)"
-    )
-    yield "greys", abs(worst) / LIMITS["greys"], words
+    if _both(trained, found, "greys"):
+        apart = np.subtract(found["greys"], trained["greys"])
+        worst = float(apart[np.argmax(np.abs(apart))])
+        at = f"at the {100 * QUANTILES[int(np.argmax(np.abs(apart)))]:g} % quantile"
+        way = "brighter" if worst > 0 else "darker"
+        words = f"grey values {abs(worst):.0%} of the grey window {way} ({at})"
+        yield "greys", abs(worst) / LIMITS["greys"], words
     if trained["noise"] and found["noise"]:
         ratio = max(found["noise"], LITTLE_NOISE) / max(trained["noise"], LITTLE_NOISE)
         yield "noise", _times(ratio, "noise"), f"noise {ratio:.2g} times that trained on"
@@ -120,7 +119,7 @@ def _compared(trained: Fingerprint, found: Fingerprint) -> Iterator[tuple[str, f
         inverted = " (is the contrast inverted?)" if found["tilt"] * trained["tilt"] < 0 else ""
         words = f"noise that {'grows' if apart > 0 else 'falls'} more with the grey value{inverted}"
         yield "tilt", abs(apart) / LIMITS["tilt"], words
-    if trained["spectrum"] and found["spectrum"]:
+    if _both(trained, found, "spectrum"):
         # What the noise of one hides is not compared: its floor differs with the noise.
         least = _floor(max(found["noise"] or 0.0, trained["noise"] or 0.0))
         seen, known = (np.maximum(one["spectrum"], least) for one in (found, trained))
@@ -130,6 +129,12 @@ def _compared(trained: Fingerprint, found: Fingerprint) -> Iterator[tuple[str, f
         way = "stronger" if worst > 0 else "weaker"
         words = f"{size} structure {abs(worst):.1f} dB {way}"
         yield "spectrum", abs(worst) / LIMITS["spectrum"], words
+
+
+def _both(trained: Fingerprint, found: Fingerprint, what: str) -> bool:
+    """Whether lists of one length are known of both."""
+    known, seen = trained[what], found[what]
+    return bool(known and seen) and len(known) == len(seen)
 
 
 def _times(ratio: float, what: str) -> float:

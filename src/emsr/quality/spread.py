@@ -13,6 +13,7 @@ from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 Floats = NDArray[np.float64]
 FEWEST = 200
@@ -50,8 +51,9 @@ def calibrate(spread: NDArray, squared_error: NDArray, classes: int) -> Calibrat
     parts = np.array_split(order, count)
     flat, errors = spread.ravel(), squared_error.ravel()
     middle = [float(np.sqrt(np.mean(np.square(flat[part])))) for part in parts]
-    mean = np.maximum.accumulate([max(float(np.mean(errors[part])), 0.0) for part in parts])
-    return {"spread": middle, "error": [float(np.sqrt(m)) for m in mean]}
+    means = [max(float(np.mean(errors[part])), 0.0) for part in parts]
+    rising = isotonic_regression(means).x  # a running maximum would state too large an error
+    return {"spread": middle, "error": [float(np.sqrt(m)) for m in rising]}
 
 
 def expected_error(spread: NDArray, calibration: Calibration) -> Floats:

@@ -15,6 +15,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emsr.errors import InputError
 from emsr.files import replacing
 from emsr.geometry.box import Triple
@@ -71,21 +73,46 @@ def state_of(path: Path) -> dict[str, Any] | None:
     return dict(state)
 
 
-def finish(path: Path, names: tuple[str, ...], run: dict[str, Any]) -> None:
+def is_ours(path: Path) -> bool:
+    """Whether maps that emsr wrote lie at ``path``, finished or not."""
+    try:
+        return state_of(path) is not None
+    except InputError:
+        return False
+
+
+def finish(
+    path: Path, names: tuple[str, ...], run: dict[str, Any], first_nm: Spacing = None
+) -> None:
     """Build the coarser levels of the maps ``names``, whose finest is written, and make images of
-    them and of the group around them."""
+    them and of the group around them; what else a killed run began is removed. ``first_nm`` is
+    where (z, y, x) the centre of their first voxel lies."""
+    for begun in path.iterdir():
+        if begun.is_dir() and begun.name not in names:
+            begun.rename(omezarr.aside(begun))
     images = []
     for name in names:
         _build(path / name)
         omezarr.finish(path / name)
-        attributes = json.loads((path / name / "zarr.json").read_text())["attributes"]
-        image = attributes["ome"]["multiscales"][0]
+        image = _moved(path / name, first_nm or (0.0, 0.0, 0.0))
         for dataset in image["datasets"]:
             dataset["path"] = f"{name}/{dataset['path']}"
         images.append({**image, "name": name})
     omezarr.discard(omezarr.leftovers(path))
     ome = {"version": "0.5", "multiscales": images}
     _write(path, omezarr.FINISHED, run, names, {"ome": ome})
+
+
+def _moved(path: Path, first_nm: tuple[float, float, float]) -> dict[str, Any]:
+    """Place a finished map where its first voxel lies; returns its image."""
+    group = json.loads((path / "zarr.json").read_text())
+    image: dict[str, Any] = group["attributes"]["ome"]["multiscales"][0]
+    for dataset in image["datasets"]:
+        place = dataset["coordinateTransformations"][1]
+        place["translation"] = np.add(place["translation"], first_nm).tolist()
+    with replacing(path / "zarr.json") as partial:
+        partial.write_text(json.dumps(group, indent=2, allow_nan=False) + "\n")
+    return image
 
 
 def _build(path: Path) -> None:
