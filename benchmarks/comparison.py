@@ -22,7 +22,7 @@ from emsr.jobs.compare_recipe import budget_named, read_comparison
 from emsr.jobs.compare_table import rows_of
 from emsr.volumes.png import write_png
 
-SHOWN = ("white-matter-low-dose", "neuropil", "fibsem-xz", "sbem", "sem-93nm", "fast-slow")
+SHOWN = ("white-matter-low-dose", "neuropil", "fibsem-xz", "sem-93nm", "fast-slow")
 SIDE, GAP, GREYS = 100, 4, 32
 """Pixels of a panel, between panels, and grey levels kept, so that the file stays small."""
 
