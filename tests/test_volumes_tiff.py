@@ -299,3 +299,19 @@ def test_numbers_of_colours_are_no_grey_values(tmp_path):
         open_volume(path)
     tifffile.imwrite(path, image, photometric="palette", colormap=np.stack([ramp] * 3))
     assert (open_volume(path).read(Box((0, 0, 0), (1, 64, 64)))[0] == image).all()
+
+
+@pytest.mark.parametrize(
+    ("stored", "chunk"),
+    [
+        ({"compression": "zlib", "rowsperstrip": 16}, (1, 16, 80)),
+        ({"compression": "zlib", "tile": (32, 48)}, (1, 32, 48)),
+        ({}, None),
+    ],
+)
+def test_what_is_stored_in_one_piece(tmp_path, stored, chunk):
+    stack = np.random.default_rng(0).integers(0, 256, (3, 64, 80), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", **stored)
+    volume = open_volume(tmp_path / "a.tif")
+    assert volume.chunk == chunk
+    assert np.array_equal(volume.read(whole(volume.shape)), stack)

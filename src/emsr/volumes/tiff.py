@@ -210,12 +210,14 @@ def _describe(tif: tifffile.TiffFile, name: str, level: int) -> tuple[StoredVolu
     shape, series = shapes[level], series.levels[level]
     refuse_missing_pages(tif, series, name)
     _refuse_palette(tif, series, name)
-    fetch = _mapped(tif, series, shape) or _decoded(tif, series)
+    mapped_boxes = _mapped(tif, series, shape)
+    chunk = None if mapped_boxes else _chunk(series.keyframe, shape)
+    fetch = mapped_boxes or _decoded(tif, series)
     dtype = checked_dtype(series.dtype, name)
     inverted = series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     notices = (f"{name} shows its smallest values white; they are taken as they are",)
     said = (notices if inverted else ()) + not_positive(tif, name)
-    volume = StoredVolume(name, shape, dtype, None, fetch, said)
+    volume = StoredVolume(name, shape, dtype, None, fetch, said, chunk=chunk)
     factors = (level_factor(n, m) for n, m in zip(shapes[0], shape, strict=True))
     z, y, x = (s and s * f for s, f in zip(stated_nm(tif), factors, strict=True))
     return volume, (z, y, x)
@@ -258,6 +260,13 @@ def _mapped(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, shape: Trip
     fetch = mapped(tif.filehandle.path, dtype, series.dataoffset, shape)
     tif.close()
     return fetch
+
+
+def _chunk(page: Any, shape: Triple) -> Triple:
+    """What is stored in one piece: a tile, or a strip, of one slice."""
+    if page.is_tiled:
+        return 1, min(page.tilelength, shape[1]), min(page.tilewidth, shape[2])
+    return 1, min(page.rowsperstrip, shape[1]), shape[2]
 
 
 def _decoded(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Fetch:
