@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -264,7 +265,11 @@ def test_interrupting_is_exit_130(field, tmp_path):
     recipe.write_text((field / "recipe.toml").read_text().replace("steps = 4", "patience = 0"))
     train = ("train", field / "pairs.zarr", "--recipe", recipe, "--steps", 100000)
     process = subprocess.Popen(
-        [EMSR, *map(str, train), "--out", tmp_path / "run"], stderr=subprocess.PIPE, text=True
+        [EMSR, *map(str, train), "--out", tmp_path / "run"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in the background deaf to it, and so are the tests there.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "run" / "state.safetensors").exists():
