@@ -7,13 +7,13 @@ stands on the page stands in scores.json. The page is one file, it loads nothing
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emsr.quality.curves import drawing
+from emsr.quality.page import template
 from emsr.quality.pictures import (
     Corner,
     Size,
@@ -58,14 +58,7 @@ class Slice:
 
 def report_html(scores: dict[str, Any], shown: Slice) -> str:
     """The page as text; the same scores and slice give the same bytes."""
-    template = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report.html.j2")
-    return template.render(
+    return template("report.html.j2").render(
         scores=scores,
         sentences=_sentences(scores),
         table=_table(scores),

@@ -6,14 +6,13 @@ Knows rows and views as plain values. Computes no score; the page is one file an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from emsr.quality.curves import drawing
+from emsr.quality.page import template
 from emsr.quality.pictures import grey_uri, scale_bar
 
 COLOURS = ("#c05a00", "#7a5195", "#0b5cad", "#2a8c4a", "#c2255c", "#0c8599", "#8a6d00", "#495057")
@@ -60,16 +59,9 @@ def table_html(said: dict[str, Any], rows: list[dict[str, Any]], sets: list[SetV
     ``strategy``, ``network``, ``seeds``, ``reason``, ``warnings``, ``mark``, ``gain_db``,
     ``against`` and ``figures``: (mean, standard deviation or None) or None by key.
     """
-    template = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("table.html.j2")
     networks = list(dict.fromkeys(row["network"] for row in rows))
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(networks)}
-    return template.render(
+    return template("table.html.j2").render(
         said=said,
         sentences=_sentences(rows),
         heads=[(key, head) for key, head, *_ in HEADS],
