@@ -131,7 +131,7 @@ class Upscaling:
 
     __pydantic_config__ = _STRICT
 
-    tile_px: tuple[Count, Count, Count] = (4, 384, 384)
+    tile_px: tuple[Count, Count, Count] = (4, 512, 512)
     """LR voxels (z, y, x) of one tile, which is one shard of the output."""
     halo_px: Annotated[int, Ge(0)] | None = None
     """LR pixels read around a tile; None takes the network's measured halo."""

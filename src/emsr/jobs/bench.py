@@ -32,6 +32,7 @@ from emsr.jobs.identity import digest
 from emsr.jobs.ledger import Pen, Seen, changed
 from emsr.jobs.memory import peak_memory
 from emsr.jobs.model import Model, load, refuse_not_numbers
+from emsr.network.allocator import keep_freed_memory
 from emsr.recipe import Upscaling
 from emsr.volumes import omezarr
 from emsr.volumes.pyramid import block_mean
@@ -190,6 +191,7 @@ def open_bench(work: Work, device: str | None = None) -> Bench:
         )
     if work.threads is not None:
         torch.set_num_threads(work.threads)
+    keep_freed_memory()
     found = open_volume(work.lr, work.spacing_nm, work.level)
     loaded = load(work.model, device or work.device, work.precision)
     return Bench(work, *in_form(found, loaded, work.form))

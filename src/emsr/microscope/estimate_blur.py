@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft, ndimage, optimize
+import scipy  # its parts are loaded when they are used
 
 from emsr.errors import InputError
 from emsr.microscope import stages
@@ -54,7 +54,7 @@ class _Tables:
     def fit(self, widths: Widths, shift: Floats) -> tuple[float, float]:
         """Explained variance of LR, and gain, for one blur and shift (y, x) in HR pixels."""
         weights = self._weights(widths)
-        seen = float(np.sum(weights * ndimage.shift(self.c, -shift, order=3, mode="nearest")))
+        seen = float(np.sum(weights * scipy.ndimage.shift(self.c, -shift, order=3, mode="nearest")))
         itself = float(np.sum(_autocorrelation(weights) * self.a))
         if itself <= 0:
             return 0.0, 0.0
@@ -117,7 +117,7 @@ def _simplex(loss: Callable[[Floats], float], start: list[float], tables: _Table
     best = np.array(start)
     for step in (0.4, 0.1):
         corners = np.vstack([best, best + step * np.eye(len(best))])
-        best = optimize.minimize(
+        best = scipy.optimize.minimize(
             lambda p: loss(p) / tables.lr_variance,
             best,
             method="Nelder-Mead",
@@ -157,7 +157,7 @@ def _slice_tables(
     low, high = lr - lr_mean, hr - hr_mean
     spread = np.zeros(hr.shape)
     spread[::scale, ::scale] = window * low
-    spectrum = fft.rfft2(high)
+    spectrum = scipy.fft.rfft2(high)
     c = _correlate(spread, spectrum, margin, scale - 1 + margin)
     reach = scale - 1 + 2 * margin
     a = _correlate(fine * high, spectrum, reach, reach)
@@ -166,7 +166,7 @@ def _slice_tables(
 
 def _correlate(image: Floats, spectrum: Floats, before: int, after: int) -> Floats:
     """``sum_i image_i other_(i + d)`` for d from -before to after along both axes."""
-    whole = fft.irfft2(fft.rfft2(image).conj() * spectrum, image.shape)
+    whole = scipy.fft.irfft2(scipy.fft.rfft2(image).conj() * spectrum, image.shape)
     index = np.arange(-before, after + 1)
     return whole[np.ix_(index % image.shape[0], index % image.shape[1])]
 
@@ -193,8 +193,8 @@ def _noise(reach: int, noise: Noise) -> Floats:
 
 def _autocorrelation(weights: Floats) -> Floats:
     side = 2 * weights.shape[0] - 1
-    power = np.abs(fft.rfft2(weights, (side, side))) ** 2
-    return fft.fftshift(fft.irfft2(power, (side, side)))
+    power = np.abs(scipy.fft.rfft2(weights, (side, side))) ** 2
+    return scipy.fft.fftshift(scipy.fft.irfft2(power, (side, side)))
 
 
 def _slices(image: np.ndarray) -> np.ndarray:

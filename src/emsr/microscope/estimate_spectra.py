@@ -19,9 +19,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
+import scipy  # its parts are loaded when they are used
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import fft
 
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -153,7 +153,7 @@ def _cut(plane: NDArray, stride: int) -> NDArray:
 
 def _power(cut: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray[np.float32]:
     """Folded power ``(n, 9, 9)`` of blocks ``(n, 16, 16)``."""
-    spectrum = fft.rfft2(cut * window)
+    spectrum = scipy.fft.rfft2(cut * window)
     power = spectrum.real**2 + spectrum.imag**2
     mirrored = power[:, -np.arange(BINS) % SIDE_PX]
     return (power[:, :BINS] + mirrored) / 2

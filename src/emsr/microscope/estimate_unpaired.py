@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are loaded when they are used
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import fft, optimize
 
 from emsr.errors import InputError
 from emsr.microscope.estimate_line import Floats
@@ -51,7 +51,7 @@ def blur_from_spectra(
     widths = np.linspace(0, WIDEST * scale, 31)
     best = int(np.argmin([fit(width)[0] for width in widths]))
     bounds = widths[max(best - 1, 0)], widths[min(best + 1, len(widths) - 1)]
-    found = optimize.minimize_scalar(lambda s: fit(s)[0], bounds=bounds, method="bounded")
+    found = scipy.optimize.minimize_scalar(lambda s: fit(s)[0], bounds=bounds, method="bounded")
     width = float(found.x)
     found_gain = float(np.sqrt(max(fit(width)[1], 0.0)))
     if found_gain == 0:
@@ -117,7 +117,7 @@ def _power(stack: np.ndarray, side: int) -> Floats:
         # A row of blocks at a time: all of a large slice would fill the memory.
         for row in sliding_window_view(plane, (side, side))[:: side // 2, :: side // 2]:
             level = np.tensordot(row, window, 2) / window.sum()
-            spectrum = fft.fft2((row - level[:, None, None]) * window)
+            spectrum = scipy.fft.fft2((row - level[:, None, None]) * window)
             total += np.sum(spectrum.real**2 + spectrum.imag**2, axis=0)
             count += len(row)
     return total / count
@@ -125,14 +125,14 @@ def _power(stack: np.ndarray, side: int) -> Floats:
 
 def _noise(side: int, noise: Noise) -> Floats:
     """Power of the noise: flat, or that of noise whose correlation falls off exponentially."""
-    wave = np.cos(2 * np.pi * fft.fftfreq(side))
+    wave = np.cos(2 * np.pi * scipy.fft.fftfreq(side))
     y, x = ((1 - r * r) / (1 - 2 * r * wave + r * r) for r in noise.neighbours)
     return noise.sigma**2 * np.outer(y, x)
 
 
 def _sampled(power: Floats, scale: int, width: float) -> Floats:
     """Power of HR behind a Gaussian and area sampling: frequencies beyond LR's fold into it."""
-    frequency = fft.fftfreq(power.shape[0])
+    frequency = scipy.fft.fftfreq(power.shape[0])
     gaussian = np.exp(-2 * (np.pi * width * frequency) ** 2)
     offsets = np.arange(scale) - (scale - 1) / 2
     area = np.cos(2 * np.pi * np.outer(frequency, offsets)).mean(axis=1)
@@ -144,7 +144,7 @@ def _sampled(power: Floats, scale: int, width: float) -> Floats:
 
 def _ring_of(side: int) -> NDArray[np.intp]:
     """Ring of every frequency of a square plane, flat; the corners beyond Nyquist are one ring."""
-    frequency = fft.fftfreq(side)
+    frequency = scipy.fft.fftfreq(side)
     ring = np.rint(np.hypot(frequency[:, None], frequency[None]) * side).astype(np.intp)
     return np.minimum(ring, side // 2).ravel()
 

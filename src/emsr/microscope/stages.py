@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy  # its parts are loaded when they are used
 from numpy.typing import DTypeLike, NDArray
-from scipy import ndimage
 
 Image = NDArray[np.float32]
 
@@ -57,10 +57,10 @@ def blur(image: Image, kernel: Image) -> Image:
     image = np.asarray(image, np.float32)
     column, row = kernel.sum(axis=1), kernel.sum(axis=0)
     if np.allclose(np.outer(column, row), kernel, rtol=0, atol=1e-7):
-        once = ndimage.convolve1d(image, column, axis=-2, mode="reflect")
-        return ndimage.convolve1d(once, row, axis=-1, mode="reflect")
+        once = scipy.ndimage.convolve1d(image, column, axis=-2, mode="reflect")
+        return scipy.ndimage.convolve1d(once, row, axis=-1, mode="reflect")
     full = kernel.reshape((1,) * (image.ndim - 2) + kernel.shape)
-    return ndimage.convolve(image, full, mode="reflect")
+    return scipy.ndimage.convolve(image, full, mode="reflect")
 
 
 def sample_area(image: Image, factor: int) -> Image:

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 PRE_BLUR = (0.002566, 0.1655, 0.6638, 0.1655, 0.002566)
 B3_SPLINE = (1.0, 4.0, 6.0, 4.0, 1.0)
+CACHED_WINDOWS = 1024
+"""Windows whose attention a CPU computes at once: few enough to stay in its cache."""
 
 
 def conv3(inputs: int, outputs: int) -> nn.Conv2d:
@@ -28,7 +30,7 @@ class Residual(nn.Module):
         self.conv2 = conv3(features, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(x)))
+        return x + self.conv2(F.relu(self.conv1(x), inplace=True))
 
 
 class EdgePyramid(nn.Module):
@@ -113,10 +115,17 @@ class WindowAttention(nn.Module):
         w = self.window
         grid = x.view(b, c, height // w, w, width // w, w)
         tokens = grid.permute(0, 2, 4, 3, 5, 1).reshape(-1, w * w, c)
+        if tokens.is_cpu and not torch.is_grad_enabled():
+            tokens = torch.cat([self._mix(part) for part in tokens.split(CACHED_WINDOWS)])
+        else:
+            tokens = self._mix(tokens)
+        grid = tokens.view(b, height // w, width // w, w, w, c).transpose(2, 3)
+        # Channels stay last in memory, as the convolutions after it want them.
+        return grid.reshape(b, height, width, c).permute(0, 3, 1, 2)
+
+    def _mix(self, tokens: Tensor) -> Tensor:
         tokens = tokens + self._attend(self.norm1(tokens))
-        tokens = tokens + self.mlp(self.norm2(tokens))
-        grid = tokens.view(b, height // w, width // w, w, w, c)
-        return grid.permute(0, 5, 1, 3, 2, 4).reshape(b, c, height, width)
+        return tokens + self.mlp(self.norm2(tokens))
 
     def _attend(self, tokens: Tensor) -> Tensor:
         n, t, c = tokens.shape

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # its parts are loaded when they are used
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Floats = NDArray[np.float64]
 Variance = Callable[[Floats], Floats]
@@ -94,13 +94,13 @@ def _local_mean(values: Floats, sigma_px: float) -> Floats:
 def _neighbours(z: Floats) -> Floats:
     """Mean of the neighbours above, below, left and right that there are."""
     weights = _NEIGHBOURS.reshape((1,) * (z.ndim - 2) + (3, 3))
-    count = ndimage.correlate(np.ones(z.shape), weights, mode="constant")
-    return ndimage.correlate(z, weights, mode="constant") / np.maximum(count, 1)
+    count = scipy.ndimage.correlate(np.ones(z.shape), weights, mode="constant")
+    return scipy.ndimage.correlate(z, weights, mode="constant") / np.maximum(count, 1)
 
 
 def _convolved(values: Floats, kernel: Floats) -> Floats:
-    once = ndimage.correlate1d(values, kernel, axis=-2, mode="constant")
-    return ndimage.correlate1d(once, kernel, axis=-1, mode="constant")
+    once = scipy.ndimage.correlate1d(values, kernel, axis=-2, mode="constant")
+    return scipy.ndimage.correlate1d(once, kernel, axis=-1, mode="constant")
 
 
 def _gaussian(sigma_px: float) -> Floats:

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 import numpy as np
+import scipy  # its parts are loaded when they are used
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 Floats = NDArray[np.float64]
 FEWEST = 200
@@ -52,7 +52,8 @@ def calibrate(spread: NDArray, squared_error: NDArray, classes: int) -> Calibrat
     flat, errors = spread.ravel(), squared_error.ravel()
     middle = [float(np.sqrt(np.mean(np.square(flat[part])))) for part in parts]
     means = [max(float(np.mean(errors[part])), 0.0) for part in parts]
-    rising = isotonic_regression(means).x  # a running maximum would state too large an error
+    # A running maximum would state too large an error.
+    rising = scipy.optimize.isotonic_regression(means).x
     return {"spread": middle, "error": [float(np.sqrt(m)) for m in rising]}
 
 
