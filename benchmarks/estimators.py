@@ -21,7 +21,6 @@ from scipy import ndimage
 
 from emsr.errors import InputError
 from emsr.geometry.box import Box
-from emsr.jobs.inspect import expected_frc
 from emsr.microscope import stages
 from emsr.microscope.estimate import (
     Noise,
@@ -36,6 +35,7 @@ from emsr.microscope.estimate_noise import slice_correlation
 from emsr.microscope.presets import PRESETS, SUPERSAMPLING, hr_scan, lr_scan
 from emsr.microscope.scan import Scan, acquire, expected, scan_for_greys
 from emsr.microscope.tissue import tissue
+from emsr.quality.one_image import expected_frc
 from emsr.quality.resolution import frc, frc_resolution_nm
 from emsr.volumes.source import open_volume
 

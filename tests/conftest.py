@@ -57,3 +57,31 @@ def plain(rig):
     from volumes_to_upscale import tree
 
     return tree(rig / "plain" / "sr.ome.zarr")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """What the tests of cleaning share: two scans and a truth of a field, and two models."""
+    from volumes_to_clean import make
+
+    return make(tmp_path_factory.mktemp("enhance"))
+
+
+@pytest.fixture(scope="session")
+def phantom_scans(tmp_path_factory):
+    """Two scans of tissue, and interpolation as the model of them."""
+    from maps_of_trust import make
+
+    return make(tmp_path_factory.mktemp("phantom"))
+
+
+@pytest.fixture(scope="session")
+def plain_maps(field, tmp_path_factory):
+    """The maps of a plain run, with spread."""
+    from maps_of_trust import run
+
+    from emsr.jobs.trust import Trust, trust_path
+
+    out = tmp_path_factory.mktemp("plain") / "sr.ome.zarr"
+    run(field, out, trust=Trust(spread=True))
+    return trust_path(out)

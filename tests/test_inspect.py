@@ -9,9 +9,11 @@ import pytest
 
 from emsr.errors import InputError
 from emsr.jobs import inspect as module
-from emsr.jobs.inspect import expected_frc, inspect
+from emsr.jobs import inspect_look
+from emsr.jobs.inspect import inspect
 from emsr.jobs.simulate import simulate
 from emsr.microscope.presets import PRESETS, hr_scan
+from emsr.quality.one_image import expected_frc
 from emsr.quality.resolution import frc
 from emsr.volumes.tiff import write_tiff
 from emsr.volumes.volume import StoredVolume
@@ -186,7 +188,7 @@ def test_a_volume_larger_than_memory_is_looked_at_in_part(monkeypatch):
         "endless", (4000, 16000, 16000), np.dtype(np.uint8), (30.0, 6.0, 6.0), fetch
     )
     monkeypatch.setattr(module, "open_volume", lambda *_: endless)
-    monkeypatch.setattr(module, "LARGEST_PX", 256)
+    monkeypatch.setattr(inspect_look, "LARGEST_PX", 256)
     tracemalloc.start()
     found = checked(inspect("endless"))
     peak = tracemalloc.get_traced_memory()[1]

@@ -82,18 +82,6 @@ def test_a_copied_patch_is_found_elsewhere(truth):
     assert apart.min() < 1e-3 and np.hypot(at[0] + 2 - y, at[1] + 2 - x) > 10
 
 
-def test_in_a_volume_one_slice_lies_where_it_may(truth):
-    volume = np.stack([truth, truth, truth])
-    free = np.zeros(volume.shape, bool)
-    free[:, :, :96] = True
-    altered, mask = lies.in_volume(
-        lies.copy_patch, volume, volume, np.random.default_rng(5), 9.0, free
-    )
-    assert mask.any(axis=(1, 2)).sum() == 1
-    assert np.argwhere(mask)[:, 2].max() <= 96 + 6
-    assert ((altered != volume).any(axis=(1, 2)) == mask.any(axis=(1, 2))).all()
-
-
 @pytest.mark.parametrize("kind", ["remove membrane", "shift boundary", "copy patch"])
 def test_where_there_is_nothing_to_lie_about_it_is_said(kind):
     flat = np.full((64, 64), 100.0)

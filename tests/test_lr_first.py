@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emsr.microscope.distortions import Frame, Unrest, frame
+from emsr.microscope.distortions import Frame, Unrest, charging, frame
 from emsr.microscope.presets import PRESETS, hr_scan, lr_scan
 from emsr.microscope.scan import acquire, expected
 
@@ -92,3 +92,9 @@ def test_a_shift_is_no_distortion(experiment):
     shifted = np.roll(truth, (3, -4), (1, 2))
     plain, moved = (experiment.score(image, truth) for image in (truth + 1, shifted + 1))
     assert float(plain.split()[0]) == pytest.approx(float(moved.split()[0]), abs=0.5)
+
+
+def test_the_highest_streak_is_as_high_as_charging_says():
+    flat = np.full((200, 300), 10.0, np.float32)
+    added = charging(flat, 0.4, np.random.default_rng(0)) - flat
+    assert added.max() == pytest.approx(0.4 * 10, rel=1e-4)

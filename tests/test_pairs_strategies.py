@@ -413,7 +413,7 @@ def test_a_repeat_out_of_register_or_with_shared_noise_is_warned_of() -> None:
     moved = array_volume(scan(grey[:, 3:195], 10, 2), SPACING, "again.tif")
     facts = synthetic(hr, repeat=moved).facts
     assert facts.measured["residual_px_rms"] == pytest.approx(3, abs=0.3)
-    assert any("3.0 pixels (rms) out of register" in line for line in facts.warnings)
+    assert any("3.0 HR pixels (rms) out of register" in line for line in facts.warnings)
     own = np.stack([hr.read(_plane(hr, z))[0] for z in range(2)])
     averaged = array_volume(own + scan(grey[:, :192], 5, 3), SPACING, "again.tif")
     lines = synthetic(hr, repeat=averaged).facts.warnings

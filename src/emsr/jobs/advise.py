@@ -17,6 +17,7 @@ from emsr.pairs.advice import advise as advice
 from emsr.pairs.made_from import noise_of, sample_box
 from emsr.pairs.made_two import electrons_of
 from emsr.pairs.noise import noise_correlation
+from emsr.pairs.one_field import residual_px_rms
 from emsr.pairs.real import measure_slice
 from emsr.pairs.register import SPACING_TOLERANCE, common_scale
 from emsr.pairs.scans import check_field, read_slice
@@ -89,7 +90,11 @@ def _check_repeat(hr: StoredVolume | None, repeat: StoredVolume) -> None:
             "scans on one grid; crop them"
         )
     box = sample_box(tuple(range(hr.shape[0])), hr.shape[1:])
-    check_repeat(hr.read(box), repeat.read(box))
+    try:
+        check_repeat(hr.read(box), repeat.read(box))
+    except InputError as error:
+        said = str(error).replace("the reference", hr.name).replace("the repeat", repeat.name)
+        raise InputError(said) from None
 
 
 def _scan(volume: StoredVolume) -> Scan:
@@ -172,7 +177,7 @@ def _compared(
     ]
     likeness = float(np.mean([m.likeness for m in measured]))
     shifts = np.array([m.shift_px for m in measured if np.isfinite(m.shift_px).all()])
-    residual = float(np.sqrt(np.mean(np.sum(shifts**2, axis=1)))) if len(shifts) else None
+    residual = residual_px_rms(shifts) if len(shifts) else None
     correlation = noise_correlation(np.mean([m.noise for m in measured], axis=0))
     return likeness, residual, correlation
 

@@ -17,31 +17,26 @@ import numpy as np
 
 from emsr.errors import InputError
 from emsr.files import refuse_overlap, replacing
+from emsr.geometry.box import Box
+from emsr.jobs.enhance_repeat import judge
 from emsr.jobs.enhance_sidecar import TOLD_BY_REPEAT, keep, refuse_place, set_aside
 from emsr.jobs.listener import SILENT, Listener
 from emsr.jobs.one_grid import Inputs, common_spacing
-from emsr.jobs.provenance import Witness, told_by
 from emsr.microscope.estimate import Noise, noise_from_repeat
 from emsr.pairs.denoise_residual import SMALLEST_RATIO, complaints, removed
 from emsr.pairs.made_from import noise_of, sample_box
 from emsr.quality.cleaned import (
     NO_NOISE,
     UNEQUAL,
-    as_numbers,
-    beside,
     finite,
     gained,
     in_words,
-    on_greys_of,
-    out_of_register,
-    unlike_scan,
 )
 from emsr.quality.fidelity import check_pair, psnr
 from emsr.quality.greys import full_scale, survey
-from emsr.quality.reference_free import Alike, check_repeat
+from emsr.quality.reference_free import check_repeat
 from emsr.volumes.source import Volume, open_volume
 from emsr.volumes.spacing import Spacing
-from emsr.volumes.volume import iterate_slices
 
 Numbers = dict[str, Any]
 NO_REPEAT = "no repeat was given: a second scan of the field (--repeat) tells it"
@@ -129,8 +124,11 @@ def _one_grid(scan: Volume, volumes: dict[str, Any], listener: Listener) -> Spac
 
 
 def _middle(volume: Volume) -> np.ndarray:
-    y, x = volume.shape[1:]
-    return volume.read(sample_box(tuple(range(volume.shape[0])), (y, x)))
+    return volume.read(_place(volume))
+
+
+def _place(volume: Volume) -> Box:
+    return sample_box(tuple(range(volume.shape[0])), volume.shape[1:])
 
 
 def _changed(
@@ -141,12 +139,14 @@ def _changed(
     pixel: tuple[float, str],
     listener: Listener,
 ) -> Numbers:
-    hr, truth = _middle(scan), volumes.get("truth")
-    found, repeat, why = _judge(hr, volumes.get("repeat"), model, listener)
+    hr, twin, truth = _middle(scan), volumes.get("repeat"), volumes.get("truth")
+    first = _place(scan).start[0]
+    repeat = judge(hr, _middle(twin), first, twin, model, listener) if twin else None
+    why = repeat.why_not if repeat else NO_REPEAT
     sample = _Sample(
         hr=hr,
         out=_middle(out),
-        repeat=repeat,
+        repeat=repeat.fitted if repeat else None,
         truth=_middle(truth) if truth else None,
         data_range=lambda: full_scale(scan.dtype, survey(iter(hr), scan.name, 1))[0],
         pixel=pixel,
@@ -154,34 +154,20 @@ def _changed(
     reason: dict[str, str] = {}
     numbers = {
         "measured_on": list(hr.shape),
-        "repeat": found and as_numbers(found),
+        "repeat": repeat and repeat.numbers,
         **_told(("removed",), partial(_removed, sample, scan.name, listener), reason),
         **_told(
             TOLD_BY_REPEAT[:-1], partial(_against_repeat, sample, scan.name, why, listener), reason
         ),
         **_told(("truth_psnr",), partial(_against_truth, sample), reason),
     }
-    if found is None:
+    if repeat is None:
         reason["repeat"] = NO_REPEAT
+    elif repeat.unknown:
+        reason["repeat.trained_on"] = repeat.unknown
     if numbers["noise_ratio"] is None:
         reason.setdefault("noise_ratio", NO_NOISE)
     return {**finite(numbers, reason), "reason": reason}
-
-
-def _judge(
-    hr: np.ndarray, twin: Volume | None, model: Path, listener: Listener
-) -> tuple[Alike | None, np.ndarray | None, str | None]:
-    """How the repeat lies beside the scan; its sample on the scan's greys, None out of register;
-    and why it gives no score."""
-    if twin is None:
-        return None, None, NO_REPEAT
-    grey = _middle(twin)
-    found = beside(hr, grey)
-    why = _why_no_score(twin, found, model)
-    for line in (*([why] if why else []), *unlike_scan(found)):
-        listener.say(f"warning: {line}")
-    fitted = None if out_of_register(found) else on_greys_of(hr, grey, found.contrast)
-    return found, fitted, why
 
 
 def _told(keys: tuple[str, ...], measure: Callable[[], Numbers], reason: dict[str, str]) -> Numbers:
@@ -191,22 +177,6 @@ def _told(keys: tuple[str, ...], measure: Callable[[], Numbers], reason: dict[st
     except InputError as error:
         reason |= dict.fromkeys(keys, str(error))
         return dict.fromkeys(keys)
-
-
-def _why_no_score(repeat: Volume, found: Alike, model: Path) -> str | None:
-    """None where the repeat can judge; it is read in full, to see whether it was trained on."""
-    if why := out_of_register(found):
-        return why
-    trained, _ = told_by(model, model)
-    if trained is None:
-        return None
-    witness = Witness(trained)
-    for plane in iterate_slices(repeat):
-        witness.look(plane)
-    verdict = witness.verdict()
-    return verdict and verdict.replace("the reference is", "the repeat is").replace(
-        "evaluate on another field", "give scans of a field that it was not trained on"
-    )
 
 
 def _removed(sample: _Sample, name: str, listener: Listener) -> Numbers:

@@ -32,11 +32,14 @@ from emsr.quality.blocks import side_for
 from emsr.quality.greys import full_scale, least_squares
 from emsr.quality.regions import check_side
 from emsr.quality.report import Slice, report_html
+from emsr.quality.resolution import square_pixel_nm
 from emsr.quality.scores import AGAINST, Marks, Scores, Tally, agreement
 from emsr.volumes.source import Volume
 
 Planes = Callable[[int], np.ndarray]
 """Gives slice z, ``(y, x)`` in float64."""
+
+NO_SPACING = "no file states its spacing: give --spacing Z,Y,X in nm"
 
 
 def evaluate(
@@ -95,7 +98,7 @@ def evaluate(
         for name, plane in _sources(inputs).items()
     }
     marks, agreed = _score(inputs, sources, first, data_range, regions, listener)
-    pixel = _pixel(spacing)
+    pixel = square_pixel_nm(spacing, NO_SPACING)
     given_only = {"truth", "consistency"}
     scored = {"truth"} if inputs.truth else set()
     scored |= {"consistency"} if inputs.sr2 else set()
@@ -191,16 +194,6 @@ def _score(
             agreed.add(_plane(inputs.sr, z), _plane(inputs.sr2, z))
         listener.progress("evaluate", z + 1, slices, "")
     return marks, agreed
-
-
-def _pixel(spacing: tuple[float, float, float] | None) -> tuple[float | None, str]:
-    """Side of a pixel in nm; None, and why, where unknown or not square."""
-    if spacing is None:
-        return None, "no file states its spacing: give --spacing Z,Y,X in nm"
-    _, y, x = spacing
-    if abs(y - x) > 0.01 * x:
-        return None, f"pixels are not square (y {y:g} nm, x {x:g} nm): rings have no one size"
-    return x, ""
 
 
 def _shown(

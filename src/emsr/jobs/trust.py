@@ -3,9 +3,8 @@
     doubt, power, structure     does the SR explain the LR it was made from (quality/consistency)
     spread, error               do eight flips and rotations agree, and what error goes with that
 
-A second pass over the tiles, once the SR is finished: each reads LR and SR boxes with as much
-around them as its maps see, so the maps know no tiles. Written like the SR itself: a map's shard
-that exists is complete, and what is unfinished is no image.
+A second pass over the tiles, once the SR is finished (``trust_maps``). Written like the SR itself:
+a map's shard that exists is complete, and what is unfinished is no image.
 """
 
 from __future__ import annotations
@@ -16,32 +15,23 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from emsr import __version__
 from emsr.errors import InputError
-from emsr.geometry.tiles import Tile, plan
 from emsr.jobs.bench import Bench, resumable
 from emsr.jobs.claim import claimed
 from emsr.jobs.listener import SILENT, Listener
 from emsr.jobs.memory import peak_memory
 from emsr.jobs.trust_degradation import (
     Told,
-    blur_reach_px,
-    degraded,
-    in_hr_greys,
     noise_facts,
     noise_told,
     told_of,
 )
-from emsr.jobs.trust_spread import spread_of
+from emsr.jobs.trust_maps import Maps, by_residual, by_spread
 from emsr.jobs.trust_summary import ALL, CONSISTENCY, ERROR, SPREAD, lines_of, summary_of
 from emsr.network.checkpoint import Header
-from emsr.quality import consistency
-from emsr.quality.spread import Calibration, expected_error
 from emsr.recipe import DOUBT_PX, TRUST_WINDOW_PX
 from emsr.volumes import omezarr, omezarr_maps
 from emsr.volumes.flatten import is_flat, software_of
@@ -50,7 +40,6 @@ from emsr.volumes.spacing import Spacing
 
 SMALLEST_PX = 32
 """Sides of LR images from which blur and noise can be told."""
-Maps = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -212,9 +201,9 @@ def _write(
     spacing, first = _placed(bench.volume.spacing_nm, sr.spacing_nm, subject.trained.scale)
     omezarr_maps.create(path, names, bench.volume.shape, spacing, bench.chunk, run)
     makers: list[tuple[tuple[str, ...], Callable[[int], Maps]]]
-    makers = [(CONSISTENCY, _consistency(subject, told, sr))]
+    makers = [(CONSISTENCY, by_residual(bench, subject.trained, told, sr))]
     if SPREAD in names:
-        makers.append((names[len(CONSISTENCY) :], _scatter(subject)))
+        makers.append((names[len(CONSISTENCY) :], by_spread(bench, subject.trained)))
     for wanted, make in makers:
         _tiles(subject, wanted, make, listener)
     omezarr_maps.finish(path, names, run, first)
@@ -243,43 +232,3 @@ def _tiles(
             for name, array in arrays.items():
                 omezarr.write_box(array, core, found[name])
         listener.progress(f"trust: {names[0]}", number + 1, len(cores), "")
-
-
-def _consistency(subject: Subject, told: Told, sr: Volume) -> Callable[[int], Maps]:
-    """Makes the maps of a tile that compare its SR with its LR."""
-    bench, trained, scale = subject.bench, subject.trained, subject.trained.scale
-    reach = consistency.reach_px(TRUST_WINDOW_PX, DOUBT_PX) + blur_reach_px(told.blur, scale)
-    tiles = plan(bench.volume.shape, bench.chunk, scale=1, halo=reach, multiple=1)
-
-    def make(number: int) -> Maps:
-        tile: Tile = tiles[number]
-        fine = in_hr_greys(sr.read(tile.read.scaled(scale)), bench.model.header, trained)
-        z = consistency.normalised_residual(
-            bench.volume.read(tile.read), degraded(fine, told.blur, scale), told.noise.variance
-        )
-        maps = consistency.maps(z, TRUST_WINDOW_PX, DOUBT_PX, told.noise.neighbours)
-        whole = {"doubt": maps.doubt, "power": maps.power, "structure": maps.structure}
-        return {name: _stored(values[tile.crop.slices]) for name, values in whole.items()}
-
-    return make
-
-
-def _scatter(subject: Subject) -> Callable[[int], Maps]:
-    """Makes the maps of a tile that ask the network eight times."""
-    bench, trained = subject.bench, subject.trained
-    low, high = bench.model.header.hr_window
-
-    def make(number: int) -> Maps:
-        tile = bench.plan[number]
-        spread = spread_of(bench.model, bench.model.read(bench.volume, tile), tile)
-        found = {SPREAD: _stored(spread * (high - low))}
-        if trained.spread:
-            error = expected_error(spread, cast(Calibration, trained.spread))
-            found[ERROR] = _stored(error * (high - low))
-        return found
-
-    return make
-
-
-def _stored(values: NDArray) -> NDArray[np.float32]:
-    return np.ascontiguousarray(values, np.float32)

@@ -142,23 +142,6 @@ KINDS: dict[str, Plant] = {
 }
 
 
-def in_volume(
-    plant: Plant,
-    volume: NDArray,
-    truth: NDArray,
-    rng: np.random.Generator,
-    size_px: float,
-    free: Mask | None = None,
-) -> Lied:
-    """A lie in one slice of ``volume`` ``(z, y, x)``, drawn by ``rng``; the mask is ``(z, y, x)``
-    too. ``free`` is ``(z, y, x)``."""
-    z = int(rng.integers(len(volume)))
-    altered, mask = volume.copy(), np.zeros(volume.shape, bool)
-    where = None if free is None else free[z]
-    altered[z], mask[z] = plant(volume[z], truth[z], rng, size_px, where)
-    return altered, mask
-
-
 def _centre(
     places: Mask, rng: np.random.Generator, size_px: float, free: Mask | None, what: str
 ) -> tuple[int, int]:

@@ -16,7 +16,6 @@ from emsr.microscope.smooth_field import Field, Grid, SmoothField
 from emsr.microscope.walls import Walls, cover, ramp, sheet
 
 PERIOD_NM = 12.5
-PERIAXONAL_NM = 9.0
 CORNER_NM = 35.0
 SPLITS = (0.22, 0.42, 0.6, 0.8)
 """Depths, as shares of the sheath, at which its lamellae part here and there."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from emsr.microscope.estimate import Noise
 from emsr.pairs.noise import NOTABLE_LAG_CORRELATION
-from emsr.pairs.real import (
+from emsr.pairs.one_field import (
     LARGEST_NOISE_CORRELATION,
     LARGEST_RESIDUAL_PX,
     SMALLEST_LIKENESS,

@@ -22,9 +22,21 @@ from emsr.pairs.made_fit import Calibration
 from emsr.pairs.made_from import HrField, noise_of, sample_box
 from emsr.pairs.made_levels import Level
 from emsr.pairs.made_report import Told, told
-from emsr.pairs.real import LARGEST_RESIDUAL_PX, SMALLEST_LIKENESS
-from emsr.pairs.register import SPACING_TOLERANCE
-from emsr.pairs.scans import Request, check_field, checked_slices, new_digest, provenance
+from emsr.pairs.one_field import (
+    LARGEST_RESIDUAL_PX,
+    SMALLEST_LIKENESS,
+    check_contrast,
+    residual_px_rms,
+)
+from emsr.pairs.register import same_spacing
+from emsr.pairs.scans import (
+    Request,
+    check_field,
+    checked_slices,
+    new_digest,
+    provenance,
+    seen_by,
+)
 from emsr.volumes.intensity import Intensity
 from emsr.volumes.volume import Volume
 
@@ -72,21 +84,14 @@ def calibrated(
         blur = relative_blur(lr_planes, hr_planes, field.scale, hr_noise)
     else:
         blur = _from_spectra(lr_planes, hr_planes, field.scale, lr_noise, hr_noise, hr_window)
-    if blur.gain <= 0:
-        raise InputError(
-            f"{lr.name} gets darker where {field.volume.name} gets brighter (fitted gain "
-            f"{blur.gain:.2g}): give scans of equal contrast"
-        )
-    window = Intensity(
-        blur.gain * hr_window.low + blur.offset, blur.gain * hr_window.high + blur.offset
-    )
+    check_contrast(lr.name, field.volume.name, blur.gain)
     fit = Calibration(
         blur,
         lr_noise,
         hr_noise,
         paired,
         _greys(lr_planes),
-        window,
+        seen_by(hr_window, blur.gain, blur.offset),
         field.scale,
         lr_noise.sigma,
         excess,
@@ -142,9 +147,7 @@ def _from_residual(fit: Calibration, hr: np.ndarray, lr: np.ndarray) -> Noise:
 def _check_grid(lr: Volume, field: HrField) -> None:
     check_field(lr.shape, lr.name)
     expected = coarser_spacing(field.volume.spacing_nm, field.scale)
-    if lr.spacing_nm is None or expected is None:
-        return
-    if not np.allclose(lr.spacing_nm[1:], expected[1:], rtol=SPACING_TOLERANCE, atol=0):
+    if not same_spacing(lr.spacing_nm, expected, first=1):
         raise InputError(
             f"{lr.name} has a spacing of {lr.spacing_nm} nm; LR made from {field.volume.name} at "
             f"scale {field.scale} has {expected} nm: give the --scale between the two scans"
@@ -177,7 +180,7 @@ def _one_field(hr: np.ndarray, lr: np.ndarray, scale: int, name: str) -> tuple[b
     if alike < SMALLEST_LIKENESS:
         return False, f"{name} shows another field (correlation {alike:.2f})"
     shifts = [align.residual_shift(a, b) * scale for a, b in zip(lr, means, strict=True)]
-    residual = float(np.sqrt(np.mean(np.sum(np.square(shifts), axis=1))))
+    residual = residual_px_rms(shifts)
     if residual > LARGEST_RESIDUAL_PX:
         return False, f"{name} is {residual:.1f} HR pixels out of register with HR"
     return True, ""

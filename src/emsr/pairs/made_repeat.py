@@ -14,13 +14,13 @@ from emsr.errors import InputError
 from emsr.pairs import align
 from emsr.pairs.made_from import HrField
 from emsr.pairs.noise import flat_noise_moments, noise_correlation
-from emsr.pairs.real import LARGEST_NOISE_CORRELATION, LARGEST_RESIDUAL_PX, SMALLEST_LIKENESS
-from emsr.pairs.register import SPACING_TOLERANCE
+from emsr.pairs.one_field import SMALLEST_LIKENESS, nothing_alike, place_numbers, warnings
+from emsr.pairs.register import same_spacing
 from emsr.pairs.scans import Request, checked_slices, new_digest, provenance, read_slice
+from emsr.quality.reference_free import MOST_ALIKE
 from emsr.volumes.volume import Volume
 
-COPY_CORRELATION = 0.99
-"""Of the finest detail of two scans, from which the second is the first in other grey levels."""
+SHARED = "both resolve structure of one pixel, or they share noise"
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,17 @@ def measured_repeat(request: Request, field: HrField) -> Repeat:
         request.tick(z + 1, repeat.shape[0])
     kept = [m for m in every if m.likeness >= SMALLEST_LIKENESS]
     if not kept:
-        raise InputError(_nothing_alike(repeat, field, every))
+        likeness = [m.likeness for m in every]
+        raise nothing_alike(repeat.name, field.volume.name, likeness, len(field.kept))
     correlation = noise_correlation(np.mean([m.noise for m in kept], axis=0))
-    if correlation is not None and correlation > COPY_CORRELATION:
+    if correlation is not None and correlation > MOST_ALIKE:
         raise InputError(
             f"{repeat.name} holds the noise of {field.volume.name} too (their finest detail "
             f"correlates by {correlation:.3f}): a repeat is a second scan of the field, not a copy"
         )
     gain, offset = _grey_relation(np.mean([m.greys for m in kept], axis=0))
     shifts = np.array([m.shift_px for m in kept])
-    residual = float(np.sqrt(np.mean(np.sum(shifts**2, axis=1))))
+    place = place_numbers([m.likeness for m in kept], shifts)
     unlike = [z for z in field.kept if z not in {m.z for m in kept}]
     return Repeat(
         volume=repeat,
@@ -85,17 +86,21 @@ def measured_repeat(request: Request, field: HrField) -> Repeat:
         grey_gain=gain,
         grey_offset=offset,
         measured={
-            "likeness": [m.likeness for m in kept],
-            "slice_shift_px": shifts.tolist(),
-            "shift_px": shifts.mean(axis=0).tolist(),
-            "residual_px_rms": residual,
+            **place,
             "repeat_noise_correlation": correlation,
             "repeat_gain": gain,
             "repeat_offset": offset,
             "refused_unlike": unlike,
         },
         noise_correlation=correlation,
-        warnings=_warnings(residual, correlation, len(unlike), len(field.kept)),
+        warnings=warnings(
+            "the two HR scans",
+            SHARED,
+            place["residual_px_rms"],
+            correlation,
+            len(unlike),
+            len(field.kept),
+        ),
         provenance=provenance(repeat, "repeat", digest),
     )
 
@@ -106,9 +111,7 @@ def _check_grid(repeat: Volume, hr: Volume) -> None:
             f"{repeat.name} has shape {repeat.shape}, {hr.name} {hr.shape}: a repeat is a second "
             f"scan on the same grid; crop them to one field"
         )
-    if repeat.spacing_nm is None or hr.spacing_nm is None:
-        return
-    if not np.allclose(repeat.spacing_nm, hr.spacing_nm, rtol=SPACING_TOLERANCE, atol=0):
+    if not same_spacing(repeat.spacing_nm, hr.spacing_nm):
         raise InputError(
             f"{repeat.name} has a spacing of {repeat.spacing_nm} nm, {hr.name} of {hr.spacing_nm} "
             f"nm: a repeat is a second scan on the same grid"
@@ -135,36 +138,3 @@ def _grey_relation(greys: np.ndarray) -> tuple[float, float]:
     is in proportion, as two scans with equal settings have it."""
     gain = float(np.sqrt(greys[2] / greys[3]))
     return gain, float(greys[0] - gain * greys[1])
-
-
-def _nothing_alike(repeat: Volume, field: HrField, every: list[_Slice]) -> str:
-    best = max((m.likeness for m in every), default=0.0)
-    inverted = min((m.likeness for m in every), default=0.0) < -SMALLEST_LIKENESS
-    advice = "invert the contrast of one" if inverted else "bring scans of one field into register"
-    return (
-        f"{repeat.name} and {field.volume.name} show the same field in none of "
-        f"{len(field.kept)} slices (correlation {best:.2f} at best, {SMALLEST_LIKENESS} is "
-        f"needed): {advice}"
-    )
-
-
-def _warnings(
-    residual_px: float, correlation: float | None, unlike: int, slices: int
-) -> tuple[str, ...]:
-    found = []
-    if unlike:
-        found.append(
-            f"{unlike} of {slices} slices do not show the same field in both HR scans (correlation "
-            f"below {SMALLEST_LIKENESS}) and are left out"
-        )
-    if residual_px > LARGEST_RESIDUAL_PX:
-        found.append(
-            f"the two HR scans are {residual_px:.1f} pixels (rms) out of register, at most "
-            f"{LARGEST_RESIDUAL_PX:g} is expected: the network will learn the shift or blur it"
-        )
-    if correlation is not None and correlation > LARGEST_NOISE_CORRELATION:
-        found.append(
-            f"the finest detail of the two HR scans correlates by {correlation:.2f} where the "
-            f"specimen is flat: either both resolve structure of one pixel, or they share noise"
-        )
-    return tuple(found)

@@ -14,6 +14,13 @@ import numpy as np
 from emsr.errors import InputError
 from emsr.microscope import stages
 from emsr.pairs import align, noise
+from emsr.pairs.one_field import (
+    SMALLEST_LIKENESS,
+    check_contrast,
+    nothing_alike,
+    place_numbers,
+    warnings,
+)
 from emsr.pairs.register import common_scale, common_spacing
 from emsr.pairs.scans import (
     Prepared,
@@ -24,9 +31,9 @@ from emsr.pairs.scans import (
     new_digest,
     provenance,
     read_slice,
+    seen_by,
 )
 from emsr.pairs.store import Facts, SlicePair
-from emsr.volumes.intensity import Intensity
 from emsr.volumes.volume import Volume
 
 ASSUMPTION = (
@@ -34,11 +41,7 @@ ASSUMPTION = (
     "of the target. Checked by the correlation of the finest detail (second differences) of LR and "
     "area-averaged HR, an upper bound, since structure as fine as a pixel counts too."
 )
-SMALLEST_LIKENESS = 0.4
-"""Correlation of an LR slice with its HR slice; fields of 64 pixels that show different places
-reach 0.3, very noisy scans of the same place stay above 0.7."""
-LARGEST_RESIDUAL_PX = 1.0
-LARGEST_NOISE_CORRELATION = 0.5
+SHARED = "both resolve structure of one LR pixel, or LR was made from HR and they share their noise"
 
 
 @dataclass(frozen=True)
@@ -72,30 +75,29 @@ def real(request: Request) -> Prepared:
     measured = [measures for measures in every if measures is not None]
     kept = [m for m in measured if m.likeness >= SMALLEST_LIKENESS]
     if not kept:
-        raise InputError(_nothing_alike(lr, hr, measured))
+        likeness = [m.likeness for m in measured]
+        raise nothing_alike(lr.name, hr.name, likeness, lr.shape[0])
     unlike = [m.z for m in measured if m.likeness < SMALLEST_LIKENESS]
     hr_window = grey_window(hr, [m.z for m in kept])
     gain, offset = align.grey_relation(np.sum([m.grey for m in kept], axis=0))
     correlation = noise.noise_correlation(np.mean([m.noise for m in kept], axis=0))
-    if gain <= 0:
-        raise InputError(
-            f"{lr.name} gets darker where {hr.name} gets "
-            f"brighter (fitted gain {gain:.2g}): give scans of equal contrast"
-        )
+    check_contrast(lr.name, hr.name, gain)
     numbers = _numbers(kept) | {"grey_gain": gain, "grey_offset": offset}
     facts = Facts(
         strategy="real",
         scale=scale,
         lr_spacing_nm=lr_spacing,
         hr_spacing_nm=hr_spacing,
-        lr_window=Intensity(gain * hr_window.low + offset, gain * hr_window.high + offset),
+        lr_window=seen_by(hr_window, gain, offset),
         hr_window=hr_window,
         hr_z=tuple(m.z for m in kept),
         hr_dtype=np.dtype(hr.dtype).name,
         assumption=ASSUMPTION,
         noise_correlation=correlation,
         measured=numbers | {"refused_constant": constant, "refused_unlike": unlike},
-        warnings=_warnings(numbers["residual_px_rms"], correlation, len(unlike), len(every)),
+        warnings=warnings(
+            "LR and HR", SHARED, numbers["residual_px_rms"], correlation, len(unlike), len(every)
+        ),
         provenance=(provenance(lr, "lr", digests[0]), provenance(hr, "hr", digests[1])),
         recipe={},
         seed=request.seed,
@@ -143,49 +145,10 @@ def _numbers(kept: list[SlicePairMeasures]) -> dict[str, Any]:
     shifts = np.array([m.shift_px for m in kept])
     sigma = np.sqrt(np.mean([m.noise for m in kept], axis=0)[:2])
     return {
-        "likeness": [m.likeness for m in kept],
-        "slice_shift_px": shifts.tolist(),
-        "shift_px": shifts.mean(axis=0).tolist(),
-        "residual_px_rms": float(np.sqrt(np.mean(np.sum(shifts**2, axis=1)))),
+        **place_numbers([m.likeness for m in kept], shifts),
         "lr_noise_sigma": float(sigma[0]),
         "hr_mean_noise_sigma": float(sigma[1]),
     }
-
-
-def _warnings(
-    residual_px: float, correlation: float | None, unlike: int, slices: int
-) -> tuple[str, ...]:
-    found = []
-    if unlike:
-        found.append(
-            f"{unlike} of {slices} slices do not show the same field in both scans (correlation "
-            f"below {SMALLEST_LIKENESS}) and are left out"
-        )
-    if residual_px > LARGEST_RESIDUAL_PX:
-        found.append(
-            f"LR and HR are {residual_px:.1f} HR pixels (rms) out of register, at most "
-            f"{LARGEST_RESIDUAL_PX:g} is expected: the network will learn the shift or blur it"
-        )
-    if correlation is not None and correlation > LARGEST_NOISE_CORRELATION:
-        found.append(
-            f"the finest detail of LR and HR correlates by {correlation:.2f}: either both resolve "
-            f"structure of one LR pixel, or LR was made from HR and they share their noise"
-        )
-    return tuple(found)
-
-
-def _nothing_alike(lr: Volume, hr: Volume, measured: list[SlicePairMeasures]) -> str:
-    if not measured:
-        return (
-            f"{lr.name}, {hr.name}: every slice is constant in one of them, nothing to learn from"
-        )
-    best = max(m.likeness for m in measured)
-    inverted = min(m.likeness for m in measured) < -SMALLEST_LIKENESS
-    advice = "invert the contrast of one" if inverted else "bring scans of one field into register"
-    return (
-        f"{lr.name} and {hr.name} show the same field in none of {lr.shape[0]} slices (correlation "
-        f"{best:.2f} at best, {SMALLEST_LIKENESS} is needed): {advice}"
-    )
 
 
 def _slices(lr: Volume, hr: Volume, kept: list[int]) -> Iterator[SlicePair]:

@@ -54,12 +54,19 @@ def common_spacing(lr: Volume, hr: Volume, scale: int) -> tuple[Spacing, Spacing
         return given, finer, (remark,)
     # The z spacing of a single slice is a convention of the reader, not a statement of the file.
     first = 0 if lr.shape[0] > 1 else 1
-    if not np.allclose(given[first:], expected[first:], rtol=SPACING_TOLERANCE, atol=0):
+    if not same_spacing(given, expected, first):
         raise InputError(
             f"{lr.name} has a spacing of {given} nm, {hr.name} of {hr.spacing_nm} nm; at scale "
             f"{scale} LR is expected to have {expected} nm: correct it with --spacing (that of HR)"
         )
     return given, hr.spacing_nm, ()
+
+
+def same_spacing(found: Spacing, expected: Spacing, first: int = 0) -> bool:
+    """Whether two spacings (z, y, x) agree, from axis ``first`` on; what is not stated does."""
+    if found is None or expected is None:
+        return True
+    return np.allclose(found[first:], expected[first:], rtol=SPACING_TOLERANCE, atol=0)
 
 
 def _times(shape: Triple) -> str:

@@ -110,6 +110,11 @@ def grey_window(volume: Volume, slices: Sequence[int]) -> Intensity:
     return fit_window((read_slice(volume, z) for z in spread), volume.dtype)
 
 
+def seen_by(window: Intensity, gain: float, offset: float) -> Intensity:
+    """The window of a scan whose grey levels are gain * those of ``window``'s scan + offset."""
+    return Intensity(gain * window.low + offset, gain * window.high + offset)
+
+
 def check_field(lr_shape: tuple[int, ...], name: str) -> None:
     """InputError where an LR slice is too small to train on."""
     y, x = lr_shape[-2:]

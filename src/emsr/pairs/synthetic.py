@@ -17,7 +17,7 @@ from emsr.pairs.made_from import HrField, clipping, crop_remarks, hr_field
 from emsr.pairs.made_lr import Drawn, Microscope, draw
 from emsr.pairs.made_repeat import Repeat, measured_repeat
 from emsr.pairs.noise import NOTABLE_NOISE_CORRELATION, WHITE, colour_of
-from emsr.pairs.scans import Prepared, Request, grey_window
+from emsr.pairs.scans import Prepared, Request, grey_window, seen_by
 from emsr.pairs.store import Facts, SlicePair
 from emsr.volumes.intensity import Intensity
 
@@ -49,7 +49,8 @@ def synthetic(request: Request) -> Prepared:
     kept = field.kept if repeat is None else repeat.kept
     target = request.hr if repeat is None else repeat.volume
     window = grey_window(target, kept)
-    seen_window = _seen_by_hr(window, repeat)
+    # That of the target in the grey levels of the scan that LR is made from.
+    seen_window = seen_by(window, repeat.grey_gain, repeat.grey_offset) if repeat else window
     fit = calibrated(request, field, seen_window, 0.0)
     microscope = _microscope(request, field, seen_window, fit)
     variants = range(request.degradation.variants)
@@ -95,14 +96,6 @@ def synthetic(request: Request) -> Prepared:
         remarks=(*crop_remarks(field), *((fit.told.remark,) if fit else ())),
         pictures={"calibration": fit.told.picture} if fit else {},
     )
-
-
-def _seen_by_hr(window: Intensity, repeat: Repeat | None) -> Intensity:
-    """The grey window of the target in the grey levels of the scan that LR is made from."""
-    if repeat is None:
-        return window
-    gain, offset = repeat.grey_gain, repeat.grey_offset
-    return Intensity(gain * window.low + offset, gain * window.high + offset)
 
 
 def _microscope(

@@ -45,15 +45,20 @@ LOST = 0.005
 NOTABLE_PX = 0.1
 
 
-def beside(hr: np.ndarray, repeat: np.ndarray) -> Alike:
+def beside(hr: np.ndarray, repeat: np.ndarray, first: int = 0) -> Alike:
     """Shift, mean difference and contrast of ``repeat`` (z, y, x) against ``hr``: the median of the
-    slices that are not constant, of the difference the mean."""
-    pairs = zip(hr, repeat, strict=True)
-    found = [compared(a, b) for a, b in pairs if a.min() < a.max() and b.min() < b.max()]
-    y, x = np.median([one.shift_px for one in found], axis=0)
-    contrast = float(np.median([one.contrast for one in found]))
+    slices that are not constant, of the difference the mean; and the slices, counted from
+    ``first`` on, that lie elsewhere than this median."""
+    pairs = enumerate(zip(hr, repeat, strict=True), start=first)
+    found = {z: compared(a, b) for z, (a, b) in pairs if a.min() < a.max() and b.min() < b.max()}
+    shifts = np.array([one.shift_px for one in found.values()])
+    y, x = np.median(shifts, axis=0)
+    away = dict(zip(found, (shifts - (y, x)).tolist(), strict=True))
+    contrast = float(np.median([one.contrast for one in found.values()]))
     difference = float(repeat.mean(dtype=np.float64) - hr.mean(dtype=np.float64))
-    return Alike((float(y), float(x)), difference, contrast, difference / float(hr.std()))
+    level = difference / float(hr.std())
+    elsewhere = {z: (dy, dx) for z, (dy, dx) in away.items() if np.hypot(dy, dx) > SHIFTED_PX}
+    return Alike((float(y), float(x)), difference, contrast, level, elsewhere)
 
 
 def out_of_register(found: Alike) -> str | None:
@@ -76,6 +81,12 @@ def unlike_scan(found: Alike) -> list[str]:
             f"the repeat lies {shift:.2f} px beside the scan: what is not in register counts as "
             "error, the clean scores come out too low"
         )
+    if found.elsewhere:
+        where = ", ".join(f"{z} by {y:+.1f}, {x:+.1f}" for z, (y, x) in found.elsewhere.items())
+        told.append(
+            f"the repeat has slices that lie elsewhere than the others beside the scan ({where} px "
+            "along y, x): what is not in register counts as error, clean scores come out too low"
+        )
     contrast, offset = found.contrast, found.offset
     if abs(contrast - 1) > OTHER_CONTRAST or abs(found.level) > OTHER_LEVEL:
         told.append(
@@ -89,6 +100,7 @@ def as_numbers(found: Alike) -> dict[str, Any]:
     """For JSON."""
     return {
         "shift_px": list(found.shift_px),
+        "slices_elsewhere": sorted(found.elsewhere),
         "mean_difference": found.offset,
         "contrast": found.contrast,
     }

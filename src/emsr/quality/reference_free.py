@@ -6,7 +6,7 @@ Refuses a "repeat" that is a copy or another field.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
@@ -126,12 +126,14 @@ def check_order(hr: np.ndarray, repeats: dict[int, np.ndarray], z: int, bin_px: 
 class Alike:
     """How a repeat differs from the reference: shift (y, x) in pixels by which its content lies
     further on, difference of the mean grey levels, and ratio of the structure's contrast;
-    ``level`` is that difference over the standard deviation of the reference's greys."""
+    ``level`` is that difference over the standard deviation of the reference's greys. ``elsewhere``
+    are slices that do not lie where the others do, each with how far (y, x) from them."""
 
     shift_px: tuple[float, float]
     offset: float
     contrast: float
     level: float = 0.0
+    elsewhere: dict[int, tuple[float, float]] = field(default_factory=dict)
 
 
 def compared(hr: np.ndarray, hr_repeat: np.ndarray, bin_px: int = 4) -> Alike:

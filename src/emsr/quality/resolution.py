@@ -110,6 +110,19 @@ def frc_resolution_nm(
     return float(n_px * pixel_nm / ring)
 
 
+def square_pixel_nm(
+    spacing_nm: tuple[float, float, float] | None, unknown: str
+) -> tuple[float | None, str]:
+    """Side in nm of the pixels of slices, from a spacing (z, y, x) in nm. None, and why, where they
+    are not square; ``unknown`` where no spacing is known."""
+    if spacing_nm is None:
+        return None, unknown
+    _, y, x = spacing_nm
+    if abs(y - x) > 0.01 * x:
+        return None, f"pixels are not square (y {y:g} nm, x {x:g} nm): rings have no one size"
+    return x, ""
+
+
 def crossing_note(curve: np.ndarray, threshold: float | np.ndarray = 1 / 7) -> str | None:
     """Why ``frc_resolution_nm`` is None for this curve; None where it is a number."""
     if len(curve) <= PERSISTENCE_RINGS + 1:
