@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from emsr.jobs.listener import Listener
 from emsr.jobs.memory import bytes_needed, tile_within
 from emsr.jobs.model import load
 from emsr.recipe import Upscaling
+from emsr.volumes.resample import resampled
 from emsr.volumes.source import open_volume
 
 
@@ -470,6 +472,22 @@ def test_chunks_that_are_unpacked_count_as_memory(rig, tmp_path):
         volume = open_volume(tmp_path / f"{name}.zarr", LR_NM)
         sizes[name] = bytes_needed((1, 64, 64), 100.0, model, volume, Upscaling())
     assert sizes["large"] - sizes["small"] > 2 * 64 * 1024 * 1024 * 0.9
+
+
+def test_chunks_of_an_input_that_is_resampled_count_as_memory_too(rig, tmp_path):
+    model = load(rig / "model.safetensors")
+    made = {"shape": (64, 1024, 1024), "chunks": (64, 1024, 1024), "dtype": "uint16"}
+    zarr.create_array(tmp_path / "lr.zarr", **made)
+    z, y, x = LR_NM
+    volume = open_volume(tmp_path / "lr.zarr", (z, 0.8 * y, 0.8 * x))
+    coarser = resampled(volume, (y, x))
+    assert coarser.chunk == (64, 820, 820)
+    sizes = [
+        bytes_needed((1, 64, 64), 100.0, model, one, Upscaling())
+        for one in (replace(coarser, chunk=None), coarser)
+    ]
+    # One chunk as it is unpacked: 16-bit, on the file's own grid.
+    assert sizes[1] - sizes[0] == 64 * 1024 * 1024 * 2
 
 
 def test_killed_while_an_old_output_is_removed_it_goes_on(rig, plain, tmp_path, monkeypatch):

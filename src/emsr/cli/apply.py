@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 def upscale(
     lr: Annotated[str, typer.Argument(metavar="INPUT", help="LR image, stack, volume or URL.")],
     model: Annotated[Path, typer.Option(help="Model file.")],
-    out: Annotated[Path, typer.Option(metavar="OUT.ome.zarr", help="OME-Zarr, .tif, .mrc or .h5.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="OUT.ome.zarr", help="OME-Zarr (also s3://...), .tif, .mrc or .h5."),
+    ],
     device: Device = "auto",
     precision: Annotated[
         Literal["float32", "bf16"], typer.Option(help="Of the network's arithmetic.")

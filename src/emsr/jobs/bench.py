@@ -35,6 +35,7 @@ from emsr.jobs.model import Model, load, refuse_not_numbers
 from emsr.network.allocator import keep_freed_memory
 from emsr.recipe import Upscaling
 from emsr.volumes import omezarr
+from emsr.volumes.place import Place, place
 from emsr.volumes.pyramid import block_mean
 from emsr.volumes.source import Volume, open_volume
 
@@ -97,7 +98,7 @@ class Bench:
         with resumable(self.work_on.store):
             if task.kind == "coarser":
                 _, below = self._finer(task)
-                return np.asarray(self._level(task.level - 1)[below.slices])
+                return omezarr.read_box(self._level(task.level - 1), below)
             if task.kind == "tile":
                 return self._as_seen(task, self.model.read(self.volume, self.plan[task.number]))
             core = self.plan[task.number].read if task.whole else self.cores[task.number]
@@ -132,9 +133,10 @@ class Bench:
         """A whole task, one step after the other."""
         return self.write(task, self.work(task, self.read(task)))
 
-    def noting(self, notes: Path, token: str) -> Bench:
+    def noting(self, notes: Place, token: str) -> Bench:
         """The bench for the output with this token, and its ledger."""
-        work = replace(self.work_on, notes=str(notes.absolute()), token=token)
+        lies = notes.absolute() if isinstance(notes, Path) else notes
+        work = replace(self.work_on, notes=str(lies), token=token)
         return Bench(work, self.volume, self.model)
 
     def _as_seen(self, task: Task, values: np.ndarray) -> np.ndarray:
@@ -164,7 +166,11 @@ class Bench:
 
     @cached_property
     def pen(self) -> Pen:
-        return Pen(Path(self.work_on.notes), self.work_on.token, self.work_on.untouched)
+        return Pen(place(self.work_on.notes), self.work_on.token, self.work_on.untouched)
+
+    @cached_property
+    def _store(self) -> Place:
+        return place(self.work_on.store)
 
     @cached_property
     def _levels(self) -> dict[int, zarr.Array]:
@@ -172,14 +178,14 @@ class Bench:
 
     def _level(self, level: int) -> zarr.Array:
         if level not in self._levels:
-            self._levels[level] = omezarr.open_level(self.work_on.store, level)
+            self._levels[level] = omezarr.open_level(self._store, level)
         return self._levels[level]
 
     def _shards(self, task: Task) -> Box:
-        return omezarr.shard_boxes(self.work_on.store, task.level)[task.number]
+        return omezarr.shard_boxes(self._store, task.level)[task.number]
 
     def _finer(self, task: Task) -> Any:
-        return omezarr.finer(self.work_on.store, task.level, self._shards(task))
+        return omezarr.finer(self._store, task.level, self._shards(task))
 
 
 def open_bench(work: Work, device: str | None = None) -> Bench:

@@ -3,6 +3,7 @@
 A folder beside the output holds the locks, and the ledger of its tiles while it is unfinished. The
 locks are the operating system's and die with the process. Some file systems do not carry them from
 one host to another: there the age of the lock's file, which its holder touches, speaks for it.
+Object storage has no such locks: ``claim_cloud``.
 
     lock             held alone by a whole run, or by whoever finishes; shared by slabs
     slab-2-of-8      held alone by that slab
@@ -18,21 +19,23 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from emsr.errors import InputError
+from emsr.jobs.claim_cloud import CloudClaim
+from emsr.jobs.holder import (
+    SIGN_OF_LIFE_S,
+    TAKEN_FOR_DEAD_S,
+    Slab,
+    holder_in,
+    in_words,
+    notes_of,
+    this_process,
+)
+from emsr.volumes.place import Place, Remote
 
-SIGN_OF_LIFE_S = 20
-TAKEN_FOR_DEAD_S = 120
-Slab = tuple[int, int]
-"""(2, 8) is the second of eight."""
-
-
-def notes_of(out: Path) -> Path:
-    """The folder beside an output that is being written."""
-    return out.with_name(f".{out.name}.emsr-run")
+__all__ = ["TAKEN_FOR_DEAD_S", "AnyClaim", "Claim", "Slab", "claimed", "notes_of"]
 
 
 class Claim:
@@ -113,9 +116,9 @@ class Claim:
 
     def _busy(self, path: Path) -> InputError:
         marks = [path, *sorted(self.notes.glob("slab-*"))]
-        found = next((said for mark in marks if (said := _read(mark))), None)
+        found = next((said for mark in marks if (said := holder_in(mark))), None)
         return InputError(
-            f"{self.out} is being written by {_who(found)}: wait until it ends, or choose "
+            f"{self.out} is being written by {in_words(found)}: wait until it ends, or choose "
             "another --out"
         )
 
@@ -123,15 +126,15 @@ class Claim:
         """Where a process on another host, whose lock may not be seen here, was alive just now."""
         slabs = self.notes.glob("slab-*") if self.alone else ()
         for path in {self._main, self._mark, *slabs}:
-            found = _read(path)
+            found = holder_in(path)
             if not found or found["host"] == socket.gethostname():
                 continue
             silent = _now(self.notes) - path.stat().st_mtime
             if silent < TAKEN_FOR_DEAD_S:
                 raise InputError(
-                    f"{self.out} is being written by {_who(found)}, alive {max(0, silent):.0f} s "
-                    f"ago: wait until it ends; if it was killed, run again in {TAKEN_FOR_DEAD_S} "
-                    f"s, or now after removing {path}"
+                    f"{self.out} is being written by {in_words(found)}, alive "
+                    f"{max(0, silent):.0f} s ago: wait until it ends; if it was killed, "
+                    f"run again in {TAKEN_FOR_DEAD_S} s, or now after removing {path}"
                 )
 
     def _close(self) -> None:
@@ -140,10 +143,14 @@ class Claim:
         self._files.clear()
 
 
+AnyClaim = Claim | CloudClaim
+
+
 @contextmanager
-def claimed(out: Path, slab: Slab | None) -> Iterator[Claim]:
+def claimed(out: Place, slab: Slab | None) -> Iterator[AnyClaim]:
     """Holds the output, or its slab, until the end of the block. InputError where others do."""
-    claim, ended = Claim(out, slab), threading.Event()
+    claim = CloudClaim(out, slab) if isinstance(out, Remote) else Claim(out, slab)
+    ended = threading.Event()
     claim.take()
 
     def live() -> None:
@@ -159,24 +166,9 @@ def claimed(out: Path, slab: Slab | None) -> Iterator[Claim]:
 
 
 def _sign(file: IO[str]) -> None:
-    since = datetime.now().astimezone().isoformat(timespec="seconds")
     file.truncate(0)
-    file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+    file.write(json.dumps(this_process()))
     file.flush()
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text())
-        return {key: found[key] for key in ("pid", "host", "since")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _who(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "another process"
-    return f"process {found['pid']} on {found['host']} since {found['since']}"
 
 
 def _now(folder: Path) -> float:

@@ -95,7 +95,8 @@ def _decoded(in_plane: tuple[int, ...], depth: int, volume: Volume) -> float:
     touched = [-(-n // c) + 1 for n, c in zip((depth, *in_plane), chunk, strict=True)]
     held = [-(-n // c) for n, c in zip(volume.shape, chunk, strict=True)]
     count = math.prod(map(min, touched, held))
-    return float(min(count, UNPACKED_AT_ONCE) * math.prod(chunk) * volume.dtype.itemsize)
+    each = getattr(volume, "chunk_bytes", None) or math.prod(chunk) * volume.dtype.itemsize
+    return float(min(count, UNPACKED_AT_ONCE) * each)
 
 
 def activations_per_pixel(model: Model) -> float:

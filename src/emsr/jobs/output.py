@@ -9,7 +9,8 @@ from typing import Any
 
 from emsr import __version__
 from emsr.errors import InputError
-from emsr.jobs.claim import Claim, claimed, notes_of
+from emsr.geometry.box import Triple
+from emsr.jobs.claim import AnyClaim, claimed, notes_of
 from emsr.jobs.execute import in_process
 from emsr.jobs.identity import file_hash, input_hash, software
 from emsr.jobs.ledger import Ledger
@@ -18,6 +19,8 @@ from emsr.jobs.steps import see
 from emsr.jobs.trust import trust_path
 from emsr.volumes import omezarr, omezarr_maps
 from emsr.volumes.flatten import flatten, software_of
+from emsr.volumes.place import Place, Remote, delete, is_file
+from emsr.volumes.spacing import Spacing
 
 COARSEST_PX = 256
 LEARNED = ("input_sha256", "trained_on")
@@ -50,7 +53,7 @@ def is_finished(job: Job, run: dict[str, Any]) -> bool:
 
     Not for a slab: a job array that is handed in again would read it once for every part.
     """
-    if job.store != job.out:
+    if isinstance(job.out, Path) and job.store != job.out:
         made_by = job.out.is_file() and software_of(job.out)
         if not made_by or not made_by.startswith(software(run)):
             return False
@@ -81,7 +84,7 @@ def _hash(job: Job) -> str:
     return job.input_hash
 
 
-def in_the_way(job: Job, run: dict[str, Any], overwrite: bool) -> list[Path]:
+def in_the_way(job: Job, run: dict[str, Any], overwrite: bool) -> list[Place]:
     """What lies where the output is to be and is not this run's; InputError where it may not be
     removed."""
     found = [job.out] if job.store != job.out and job.out.exists() else []
@@ -97,39 +100,39 @@ def in_the_way(job: Job, run: dict[str, Any], overwrite: bool) -> list[Path]:
                 f"{path} exists and is not this run's {what} (another input, model or setting): "
                 "choose another --out, or replace it with --overwrite"
             )
-        if path.is_dir() and any(path.iterdir()) and not (path / "zarr.json").is_file():
+        if _is_folder(path) and not is_file(path / "zarr.json"):
             raise InputError(
                 f"{path} is a directory but no Zarr: remove it yourself, or choose another"
             )
     return found
 
 
-def clear(paths: list[Path]) -> None:
+def _is_folder(path: Place) -> bool:
+    """Whether something lies below it."""
+    return isinstance(path, Remote) or (path.is_dir() and any(path.iterdir()))
+
+
+def clear(paths: list[Place]) -> None:
     """Remove outputs, and the maps of trust beside them, which are of nothing then."""
-    for path in (*paths, *filter(omezarr_maps.is_ours, map(trust_path, paths))):
-        if path.is_dir() and not path.is_symlink():
-            # Renamed first: half removed under its own name it would be nobody's output.
-            aside = omezarr.aside(path)
-            path.rename(aside)
-            shutil.rmtree(aside)
-        else:
-            path.unlink()
+    maps = [trust_path(path) for path in paths if isinstance(path, Path)]
+    for path in (*paths, *filter(omezarr_maps.is_ours, maps)):
+        omezarr.remove(path)
 
 
 def create(job: Job, run: dict[str, Any], token: str) -> None:
-    dtype, chunk, s = job.model.header.dtype, job.bench.chunk, job.model.header.scale
+    omezarr.create(job.store, *_layout(job), run, coarsest_px=COARSEST_PX, token=token)
+
+
+def complete(job: Job) -> None:
+    """Lay out what of the store a kill left out."""
+    omezarr.complete(job.store, *_layout(job), coarsest_px=COARSEST_PX)
+
+
+def _layout(job: Job) -> tuple[Triple, str, Spacing, Triple, Triple]:
+    """Shape, dtype, spacing, chunk and shard of the output."""
+    chunk, s = job.bench.chunk, job.model.header.scale
     shard = (chunk[0], chunk[1] * s, chunk[2] * s)
-    omezarr.create(
-        job.store,
-        job.shape,
-        dtype,
-        job.spacing_nm,
-        chunk,
-        shard,
-        run,
-        coarsest_px=COARSEST_PX,
-        token=token,
-    )
+    return job.shape, job.model.header.dtype, job.spacing_nm, chunk, shard
 
 
 def unfinished(job: Job) -> dict[str, Any]:
@@ -139,9 +142,9 @@ def unfinished(job: Job) -> dict[str, Any]:
     return state
 
 
-def flattened(job: Job, claim: Claim, run: dict[str, Any]) -> None:
+def flattened(job: Job, claim: AnyClaim, run: dict[str, Any]) -> None:
     """The last step: a TIFF, MRC or HDF5 is made of its store; what lies beside the output goes."""
-    if job.store != job.out:
+    if isinstance(job.out, Path) and isinstance(job.store, Path) and job.store != job.out:
         facts = {key: value for key, value in run.items() if key not in LEARNED}
         made_by = software(facts, run["input_sha256"])
 
@@ -158,5 +161,5 @@ def sweep(job: Job) -> None:
     if notes_of(job.out).exists() or (job.store != job.out and job.store.exists()):
         with suppress(InputError), claimed(job.out, None) as claim:
             if job.store != job.out:
-                shutil.rmtree(job.store, ignore_errors=True)
+                delete(job.store)
             claim.forget()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 
 from emsr.geometry.box import Triple
 from emsr.jobs.bench import Bench
-from emsr.jobs.claim import Slab
 from emsr.jobs.cluster import LOCAL, dask
 from emsr.jobs.execute import Run, in_process, workers
+from emsr.jobs.holder import Anywhere, Slab
 from emsr.jobs.listener import Listener
 from emsr.jobs.model import Model
 from emsr.volumes.flatten import is_flat
+from emsr.volumes.place import Place
 from emsr.volumes.source import Volume
 
 
@@ -34,7 +34,7 @@ class Hands:
 class Job:
     """One sitting of a run: what is read, by what it is computed, where it goes, by whom."""
 
-    out: Path
+    out: Place
     bench: Bench
     spacing_nm: tuple[float, float, float] | None
     hands: Hands
@@ -47,7 +47,7 @@ class Job:
     """Once the whole input was read for it."""
 
     @property
-    def store(self) -> Path:
+    def store(self) -> Place:
         return store_of(self.out)
 
     @property
@@ -65,7 +65,7 @@ class Job:
         return z, y * s, x * s
 
 
-def store_of(out: Path) -> Path:
+def store_of(out: Anywhere) -> Anywhere:
     """Where the shards go: one file is made from a store beside it, which is then removed."""
     return out.with_name(f".{out.name}.unfinished.ome.zarr") if is_flat(out) else out
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from emsr.jobs.bench import Outcome, Task, resumable
 from emsr.jobs.execute import Run
+from emsr.jobs.holder import notes_of
 from emsr.jobs.ledger import UNKNOWN, Ledger, Seen
 from emsr.jobs.sitting import Job
 from emsr.volumes import omezarr
@@ -15,7 +15,7 @@ from emsr.volumes import omezarr
 
 def read_ledger(job: Job, ledger: Ledger) -> None:
     work = job.bench.work_on
-    ledger.read(Path(work.notes), work.token, work.untouched)
+    ledger.read(notes_of(job.out), work.token, work.untouched)
 
 
 def see(job: Job, hands: Run, ledger: Ledger, tiles: range) -> int:
@@ -31,6 +31,9 @@ def see(job: Job, hands: Run, ledger: Ledger, tiles: range) -> int:
     for outcome in _counted(job, "read input", hands, tasks, len(new)):
         if outcome.seen:
             stale += _noted(job, ledger, outcome, outcome.seen)
+    if new and job.bench.work_on.notes:
+        with resumable(str(job.store)):
+            job.bench.pen.flush()
     if stale:
         job.listener.say(f"{stale} tiles were computed from another input: they are done again")
     if new:
@@ -65,19 +68,16 @@ def write_tiles(job: Job, hands: Run, ledger: Ledger, tiles: range) -> list[int]
 
 
 def missing_tiles(job: Job, ledger: Ledger, tiles: range) -> list[int]:
-    array, plan = omezarr.open_level(job.store, 0), job.bench.plan
-    return [
-        n
-        for n in tiles
-        if ledger.clipped[n] == UNKNOWN or not omezarr.is_written(array, plan[n].write)
-    ]
+    is_there, plan = omezarr.written(job.store, 0), job.bench.plan
+    return [n for n in tiles if ledger.clipped[n] == UNKNOWN or not is_there(plan[n].write)]
 
 
 def pyramid(job: Job, hands: Run) -> None:
     """Build the coarser levels, each from the one below it, where shards are missing."""
     for level in range(1, omezarr.level_count(job.store)):
-        array, boxes = omezarr.open_level(job.store, level), omezarr.shard_boxes(job.store, level)
-        missing = [n for n, box in enumerate(boxes) if not omezarr.is_written(array, box)]
+        is_there = omezarr.written(job.store, level)
+        boxes = omezarr.shard_boxes(job.store, level)
+        missing = [n for n, box in enumerate(boxes) if not is_there(box)]
         tasks = (Task("coarser", n, level) for n in missing)
         for _ in _counted(job, f"level {level}", hands, tasks, len(missing)):
             pass

@@ -21,7 +21,7 @@ import torch
 from emsr.errors import InputError
 from emsr.files import is_url, refuse_overlap, split_address
 from emsr.jobs.bench import Bench, Work, process_name
-from emsr.jobs.claim import Claim, Slab, claimed
+from emsr.jobs.claim import AnyClaim, Slab, claimed
 from emsr.jobs.form import Form, in_form, sr_spacing
 from emsr.jobs.identity import input_hash, untouched
 from emsr.jobs.ledger import Ledger
@@ -30,6 +30,7 @@ from emsr.jobs.memory import peak_memory, refuse_too_large, tile_within
 from emsr.jobs.model import load
 from emsr.jobs.output import (
     clear,
+    complete,
     create,
     facts,
     flattened,
@@ -46,6 +47,7 @@ from emsr.jobs.trust_domain import say_outside
 from emsr.recipe import Upscaling
 from emsr.volumes import omezarr
 from emsr.volumes.flatten import is_flat, refuse_dtype
+from emsr.volumes.place import Place, Remote, place
 from emsr.volumes.source import open_volume
 
 CLIPPED_WARNING = 0.02
@@ -54,7 +56,7 @@ CLIPPED_WARNING = 0.02
 def upscale(
     lr: str | Path,
     model: str | Path,
-    out: str | Path,
+    out: str | Place,
     *,
     upscaling: Upscaling,
     device: str = "auto",
@@ -83,10 +85,13 @@ def upscale(
     finished.
     """
     began = time.monotonic()
-    out = Path(out)
+    out = place(out)
     _check_name(out)
-    out = out.resolve() if out.is_symlink() else out  # one output, whatever it is called
-    refuse_overlap(out, lr, model)
+    if isinstance(out, Path):
+        out = out.resolve() if out.is_symlink() else out  # one output, whatever it is called
+        refuse_overlap(out, lr, model)
+    else:
+        _refuse_there(out, lr, trust)
     if hands.threads is not None:
         torch.set_num_threads(hands.threads)
     found = open_volume(lr, spacing_nm, level)
@@ -110,14 +115,15 @@ def upscale(
         upscaling=upscaling,
         form=form,
         threads=hands.threads,
-        store=str(store_of(out).absolute()),
+        store=str(store_of(out.absolute() if isinstance(out, Path) else out)),
         notes="",
         token="",
         untouched=untouched(lr),
     )
     job = Job(out, Bench(work, volume, loaded), spacing, hands, slab, listener, began)
-    subject = None if trust is None else Subject(out, job.bench, trained.header, trust.spread)
-    if subject is not None:
+    subject = None
+    if trust is not None and isinstance(out, Path):
+        subject = Subject(out, job.bench, trained.header, trust.spread)
         refuse_trust(subject, overwrite)
     if not form.clean:
         say_outside(volume, trained.header, listener)
@@ -141,7 +147,7 @@ def _made(job: Job, overwrite: bool) -> dict[str, Any]:
             raise
 
 
-def _sitting(job: Job, claim: Claim, run: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+def _sitting(job: Job, claim: AnyClaim, run: dict[str, Any], overwrite: bool) -> dict[str, Any]:
     """What one process does for an output that it has claimed."""
     if job.slab and is_finished(job, run):  # by another slab, a moment ago
         return _left_alone(job)
@@ -176,6 +182,8 @@ def _sitting(job: Job, claim: Claim, run: dict[str, Any], overwrite: bool) -> di
         if state is None:
             clear(way)
             create(job, run, token)
+        else:
+            complete(job)
         done = write_tiles(job, hands, ledger, mine)
         _refuse_changed(job)
         if job.slab and not _last(job, claim, ledger):
@@ -211,7 +219,7 @@ def _refuse_changed(job: Job) -> None:
         )
 
 
-def _last(job: Job, claim: Claim, ledger: Ledger) -> bool:
+def _last(job: Job, claim: AnyClaim, ledger: Ledger) -> bool:
     """Whether this slab is the one that ends last, and so finishes the output."""
     claim.share()
     every = part(len(job.bench.plan), None)
@@ -245,12 +253,23 @@ def _everywhere(address: str | Path) -> str:
     return str(Path(outer).resolve()) + (f"::/{inner}" if inner else "")
 
 
-def _check_name(out: Path) -> None:
+def _refuse_there(out: Remote, lr: str | Path, trust: Trust | None) -> None:
+    """InputError for what is not written to object storage, or over its own input."""
+    if is_flat(out) or trust is not None:
+        what = "--trust" if trust is not None else f"a {out.suffix} output"
+        raise InputError(f"{out}: {what} is written to this machine only: choose a path for --out")
+    held, inner = split_address(lr)
+    read = f"{held.rstrip('/')}/{inner}".rstrip("/") + "/"
+    if is_url(held) and (read.startswith(f"{out}/") or f"{out}/".startswith(read)):
+        raise InputError(f"the output {out} and the input {lr} overlap: choose another --out")
+
+
+def _check_name(out: Place) -> None:
     if out.suffix.lower() != ".zarr" and not is_flat(out):
         raise InputError(
             f"{out}: expected an output whose name ends in .ome.zarr, .zarr, .tif, .mrc or .h5"
         )
-    for folder in out.resolve().parents:
+    for folder in out.resolve().parents if isinstance(out, Path) else out.parents:
         if omezarr.is_image(folder):
             raise InputError(f"{out} lies inside the image {folder}: choose another --out")
 

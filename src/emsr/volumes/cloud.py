@@ -28,20 +28,20 @@ def open_url(url: str, level: int) -> StoredVolume:
     if scheme not in ("s3", "http", "https"):
         raise InputError(f"{url}: expected a Zarr at s3://, http:// or https://, or a local path")
     fsspec = needed("fsspec", "cloud", f"{url}: reading by URL")
-    options, reader = _s3_options(url) if scheme == "s3" else (_http_options(url), "")
+    options, reader = s3_options(url) if scheme == "s3" else (_http_options(url), "")
     try:
         files, root = fsspec.url_to_fs(url, **options)
         return _volume(files, root, url, level)
     except InputError:
         raise
     except Exception as error:  # whatever server, network and broken metadata make them raise
-        raise InputError(f"{url}: {_reason(error, reader)}") from error
+        raise InputError(f"{url}: {reason(error, reader)}") from error
 
 
-def _s3_options(url: str) -> tuple[dict[str, Any], str]:
-    """Arguments of s3fs, and as whom it reads."""
-    needed("s3fs", "cloud", f"{url}: reading from S3")
-    session = needed("botocore.session", "cloud", f"{url}: reading from S3").Session()
+def s3_options(url: str) -> tuple[dict[str, Any], str]:
+    """Arguments of s3fs, and as whom it asks."""
+    needed("s3fs", "cloud", f"{url}: S3")
+    session = needed("botocore.session", "cloud", f"{url}: S3").Session()
     anonymous = session.get_credentials() is None
     options = {
         "anon": anonymous,
@@ -99,7 +99,8 @@ def _is_denied(error: Exception) -> bool:
     return isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403)
 
 
-def _reason(error: Exception, reader: str) -> str:
+def reason(error: Exception, reader: str) -> str:
+    """What a server or the network said, and what to do; ``reader`` is as whom S3 was asked."""
     said = " ".join(str(error).split()) or type(error).__name__
     if _is_denied(error):
         remedy = "the URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE"

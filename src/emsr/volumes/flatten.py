@@ -11,6 +11,7 @@ import numpy as np
 from emsr.errors import InputError
 from emsr.geometry.box import blocks
 from emsr.volumes import hdf5_write, mrc_write, omezarr, tiff
+from emsr.volumes.place import Place
 from emsr.volumes.slices import TIFF_SUFFIXES
 from emsr.volumes.source import open_volume
 from emsr.volumes.zarrs import open_zarr
@@ -28,7 +29,7 @@ def _unheard(*_: int) -> None:
     return None
 
 
-def is_flat(path: Path) -> bool:
+def is_flat(path: Place) -> bool:
     """Whether an output of that name is one file, made from a store."""
     return path.suffix.lower() in SUFFIXES
 
@@ -75,7 +76,7 @@ def software_of(path: Path) -> str | None:
         return None
 
 
-def refuse_dtype(path: Path, dtype: str) -> str | None:
+def refuse_dtype(path: Place, dtype: str) -> str | None:
     """InputError where the format of ``path`` cannot hold ``dtype``; else what is to be said."""
     suffix = path.suffix.lower()
     held: np.dtype | None = np.dtype(dtype)

@@ -50,7 +50,8 @@ def resampled(volume: StoredVolume, in_plane_nm: tuple[float, float]) -> StoredV
         dtype=np.dtype(np.float32),
         spacing_nm=(found[0], *in_plane_nm),
         fetch=partial(_fetch, volume, axes),
-        chunk=None,
+        chunk=volume.chunk and _chunk(volume.chunk, axes),
+        chunk_bytes=volume.chunk and math.prod(volume.chunk) * volume.dtype.itemsize,
     )
 
 
@@ -73,6 +74,12 @@ class _Axis:
         for row in weights:  # one by one: the order of a sum decides its last bit
             total += row
         return np.clip(places, 0, self.given - 1), weights / total
+
+
+def _chunk(given: Triple, axes: tuple[_Axis, _Axis]) -> Triple:
+    """What a chunk of the file becomes; at most a pixel more, as new pixels may lie astride."""
+    y, x = (math.ceil(n / axis.ratio) for n, axis in zip(given[1:], axes, strict=True))
+    return given[0], y, x
 
 
 def _axis(volume: StoredVolume, axis: int, new_nm: float) -> _Axis:

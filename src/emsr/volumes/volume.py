@@ -58,6 +58,8 @@ class StoredVolume:
     """Which level of a pyramid this is; 0 is the finest."""
     chunk: Triple | None = None
     """What the file stores in one piece, where that is known."""
+    chunk_bytes: int | None = None
+    """Of one, unpacked, where that is not ``chunk`` in ``dtype``: of a volume that is resampled."""
 
     def read(self, box: Box) -> np.ndarray:
         """The (z, y, x) values of ``box``, a fresh native-endian array.
