@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from emsr.errors import InputError
 from emsr.network.checkpoint import Header, load_model, load_tensors, save_model, save_tensors
-from emsr.network.fit import fit, learning_rate, load_state, start
+from emsr.network.fit import _finite, fit, learning_rate, load_state, start
 from emsr.network.losses import two_view_loss
 from emsr.network.named import build
 from emsr.recipe import Training
@@ -221,6 +222,24 @@ def test_divergence_is_said(tmp_path):
     run = start(build("emsr-tiny", 2, TINY), training, CPU)
     with pytest.raises(InputError, match="diverged"):
         fit(run, draw, validate, training, 0, tmp_path, lambda *_: None)
+
+
+def test_divergence_seen_late_is_said_of_the_step_where_it_began():
+    losses = [torch.tensor(value) for value in (0.5, math.nan, math.inf, 0.25)]
+    with pytest.raises(InputError, match="loss is nan at step 17;"):
+        _finite(losses, 20)
+    assert _finite(losses[:1] + losses[3:], 20) == [0.5, 0.25]
+
+
+def test_the_network_that_trains_computes_what_is_validated():
+    torch.manual_seed(0)
+    network = build("emsr-tiny", 2, {**TINY, "input_skip": False})
+    lr = torch.rand(2, 1, 16, 16)
+    with torch.no_grad():
+        validated = network(lr)
+    trained = network(lr)
+    torch.testing.assert_close(trained, validated, rtol=1e-4, atol=1e-6)
+    assert float(validated.std()) > 1e-4
 
 
 def test_without_a_second_view_the_network_sees_each_patch_once(tmp_path):

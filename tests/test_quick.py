@@ -1,12 +1,19 @@
 """The form in which networks are run: the same function, in float32 to rounding, in bf16 nearly."""
 
+import platform
+import resource
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from emsr.network import blocks
 from emsr.network.averaged import Averaged
+from emsr.network.blocks import WindowAttention
 from emsr.network.frame import interpolate
 from emsr.network.named import build
 from emsr.network.quick import Composed, casts, quick
@@ -104,3 +111,49 @@ def test_who_needs_autocast():
     assert casts(unet, "bf16")
     assert not casts(unet, "float32")
     assert not casts(quick(network("emsr-lean"), "bf16"), "bf16")
+
+
+def test_in_bf16_a_tile_with_the_whole_reach_has_the_bits_of_the_whole_image():
+    net = network("emsr", edge_levels=1)
+    reach, top = net.receptive_radius, 2 * net.multiple
+    lr = torch.rand(1, 1, top + 2 * reach + 8, 40, generator=torch.Generator().manual_seed(0))
+    fast = quick(net, "bf16").to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        whole, tile = fast(lr)[..., 3 * top :, :], fast(lr[..., top:, :])
+    same = (whole == tile).all(-1)[0, 0]
+    assert same[3 * reach :].all()
+    assert not same.all()  # the cut is seen, so that the rows above can tell
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_attention_in_parts_is_attention(count, monkeypatch):
+    torch.manual_seed(0)
+    attention = WindowAttention(8, 2, 4).eval()
+    x = torch.randn(1, 8, 12, 16).to(memory_format=torch.channels_last)
+    expected = attention(x).detach()  # with gradients: in one
+    monkeypatch.setattr(blocks, "CACHED_WINDOWS", count)
+    with torch.inference_mode():
+        found = attention(x)
+    torch.testing.assert_close(found, expected)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+FAULTS = """
+import resource, torch
+from emsr.network.allocator import keep_freed_memory
+if {keep}:
+    keep_freed_memory()
+for _ in range(20):
+    torch.empty(2**24).fill_(1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_the_memory_of_large_tensors_is_used_again():
+    def faults(keep):
+        line = [sys.executable, "-c", FAULTS.format(keep=keep)]
+        return int(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+
+    pages = 2**26 // resource.getpagesize()
+    assert faults(False) - faults(True) > 10 * pages

@@ -22,6 +22,7 @@ from emsr.jobs.watch import Field, decibels, divided, enlarged, open_watch, vali
 from emsr.network.checkpoint import Header, load_model, save_model
 from emsr.network.fit import Run, fit, load_state, start, stop_reason
 from emsr.network.named import build
+from emsr.pairs.ahead import ahead
 from emsr.pairs.enough import enough, hr_pixels
 from emsr.pairs.neighbours import have_neighbours
 from emsr.pairs.patches import draw_batch
@@ -117,17 +118,21 @@ def _fit(
     warning = too_few(pairs, rows, parameters, recipe)
     if warning is not None:
         listener.say(f"warning: {warning}")
-    fit(
-        run,
-        lambda step: draw_batch(
-            pairs, rows, training.patch_px, training.batch, recipe.seed, step, slices
-        ),
-        lambda network: decibels(enlarged(network, field.lr), field.hr),
-        training,
-        recipe.seed,
-        folder,
-        lambda step, note: listener.progress("train", step, training.steps, note),
-    )
+
+    def draw(step: int) -> tuple[np.ndarray, np.ndarray]:
+        size = training.patch_px, training.batch
+        return draw_batch(pairs, rows, *size, recipe.seed, step, slices)
+
+    with ahead(draw) as drawn:
+        fit(
+            run,
+            drawn,
+            lambda network: decibels(enlarged(network, field.lr), field.hr),
+            training,
+            recipe.seed,
+            folder,
+            lambda step, note: listener.progress("train", step, training.steps, note),
+        )
     stopped, pixels = stop_reason(run, training), hr_pixels(pairs, rows)
     if run.step < training.steps:
         listener.say(f"stopped at step {run.step} of {training.steps}: {stopped}")
