@@ -1,6 +1,7 @@
 """How quick is ``emsr upscale``, against the published schedule and the ceiling that binds it?
 
-    python benchmarks/throughput.py [--side 1024] [--slices 1] [--repeats 3] [--published PATH]
+    python benchmarks/throughput.py [--side 1024] [--slices 1] [--repeats 3] [--tile 1024]
+                                    [--published PATH]
 
 The published schedule: the published network in float32 over patches of 341 pixels, 170 apart, one
 at a time, averaged where they overlap, written with gzip. A run of it takes many minutes, so one
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--published", type=Path, help="a checkout of the published code")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--tile", type=int, help="LR pixels of a tile's side; default: emsr's own")
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
@@ -57,6 +59,10 @@ def turns(arguments: argparse.Namespace, folder: Path) -> dict[str, list[float]]
     small = make_volume(_made(folder / "small"), 1, 256)
     models = {name: make_model(_made(folder / name), name, SCALE) for name in NETWORKS}
     asked = ("--device", arguments.device, "--precision", arguments.precision)
+    if tile := arguments.tile:
+        recipe = folder / "recipe.toml"
+        recipe.write_text(f"[upscaling]\ntile_px = [4, {tile}, {tile}]\n")
+        asked = (*asked, "--recipe", str(recipe))
     published = schedule(arguments.published).to(device)
     ceiling = convolutions(device, 256, torch.bfloat16, torch.channels_last)
     found: dict[str, list[float]] = {}
