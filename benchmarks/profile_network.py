@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from scale import make_model
 from throughput import NETWORKS, SCALE
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from emsr.geometry.box import Box
@@ -90,8 +91,12 @@ def inner_tile(model: Model, side: int) -> tuple[np.ndarray, Tile]:
 
 
 def times(events: Iterable[Any], on_gpu: bool) -> dict[str, float]:
-    attribute = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    return {event.key: float(getattr(event, attribute)) for event in events}
+    """Self time of each operation. A GPU's kernels are listed a second time beside the operations
+    that started them: those lines are left out."""
+    if not on_gpu:
+        return {event.key: float(event.self_cpu_time_total) for event in events}
+    operations = (event for event in events if event.device_type == DeviceType.CPU)
+    return {event.key: float(event.self_device_time_total) for event in operations}
 
 
 def shares(times: dict[str, float]) -> dict[str, float]:

@@ -31,8 +31,10 @@ def seams(error: np.ndarray, period: int, step: int) -> tuple[Seam, Seam]:
 
     Compared with what lies beside, and across, every other multiple of ``step``, where the network
     begins an LR pixel and a window of attention as it does at borders. Raises ValueError where the
-    image has no border inside.
+    image has no border inside, or where borders lie between multiples of ``step``.
     """
+    if period % step:
+        raise ValueError(f"tile borders every {period} pixels, compared at multiples of {step}")
     size, jump = [], []
     for values in (error, error.T):
         beside, across = _profiles(values, step)

@@ -128,7 +128,7 @@ def by_tile(found: list[Row], arguments: argparse.Namespace) -> None:
         left.plot(list(times), [np.median(one) for one in times.values()], "o-", label=name)
         right.plot(list(times), wastes, "o-", label=name)
     drawn(left, "seconds per million SR voxels", "side of a tile, LR pixels", log=True)
-    drawn(right, "LR pixels read per pixel written", "side of a tile, LR pixels", log=True)
+    drawn(right, "LR pixels read per pixel written", "side of a tile, LR pixels", log=False)
     figure.savefig(arguments.out / "tiles.png", dpi=110)
 
 

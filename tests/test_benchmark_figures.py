@@ -4,10 +4,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import zarr
+from torch.autograd import DeviceType
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -16,6 +19,7 @@ import costs
 import profile_network
 import seams
 import tiles
+import training
 
 from emsr.errors import InputError
 from emsr.network.named import build
@@ -172,6 +176,24 @@ def test_shares_of_operations_add_up_and_copies_are_told_from_convolutions():
     assert found["convolutions"] == 0.6
     assert sum(found[name] for name in profile_network.MOVING) == pytest.approx(0.2)
     assert sum(found.values()) == pytest.approx(1)
+
+
+def test_the_kernels_of_a_gpu_count_once():
+    copied = {"self_cpu_time_total": 9.0, "self_device_time_total": 4.0}
+    events = [
+        SimpleNamespace(key="aten::copy_", device_type=DeviceType.CPU, **copied),
+        SimpleNamespace(key="Memcpy HtoD", device_type=DeviceType.CUDA, **copied),
+    ]
+    assert profile_network.times(events, on_gpu=True) == {"aten::copy_": 4.0}
+    assert profile_network.times(events[:1], on_gpu=False) == {"aten::copy_": 9.0}
+
+
+def test_the_plain_loop_has_the_optimiser_that_torch_would_choose(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.optim, "Adam", lambda *_, **given: chosen.append(given["fused"]))
+    for tricks in (set(), {"fused"}):
+        training.plain(torch.nn.Conv2d(1, 1, 3), None, tricks, torch.device("cpu"))
+    assert chosen == [None, True]
 
 
 def test_a_network_that_kept_its_start_shows_nothing_of_bf16_and_is_refused():

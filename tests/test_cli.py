@@ -1,5 +1,6 @@
 """The command line, as a user meets it: the route on real files, kills, seeds and exit codes."""
 
+import gc
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import zarr
 from route import EMSR, LR_NM, RECIPE, done, emsr, upscale_of
 from safetensors.numpy import load_file
 
+from emsr.cli.run import _loaded
 from emsr.volumes.tiff import write_tiff
 
 
@@ -307,3 +309,16 @@ def test_help_is_quick_because_it_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_only_where_main_was_the_way_in_is_garbage_left_alone_for_good():
+    frozen = gc.get_freeze_count()
+    _loaded()
+    assert gc.get_freeze_count() == frozen
+    gc.disable()
+    try:
+        _loaded()
+        assert gc.isenabled() and gc.get_freeze_count() > frozen
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -8,10 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from emsr.errors import InputError
 from emsr.network.checkpoint import Header, load_model, load_tensors, save_model, save_tensors
-from emsr.network.fit import _finite, fit, learning_rate, load_state, start
+from emsr.network.fit import _finite, fit, follow, learning_rate, load_state, start
 from emsr.network.losses import two_view_loss
 from emsr.network.named import build
 from emsr.recipe import Training
@@ -229,6 +230,29 @@ def test_divergence_seen_late_is_said_of_the_step_where_it_began():
     with pytest.raises(InputError, match="loss is nan at step 17;"):
         _finite(losses, 20)
     assert _finite(losses[:1] + losses[3:], 20) == [0.5, 0.25]
+
+
+def test_the_mean_begins_with_the_weights_and_follows_them():
+    layer = torch.nn.BatchNorm1d(1)
+    mean = AveragedModel(layer)
+    expected = None
+    for count, value in enumerate((2.0, 5.0, -1.0)):
+        layer.weight.data.fill_(value)
+        layer.running_mean.fill_(value)
+        follow(mean, layer, 0.15)
+        keep = min(0.15, (1 + count) / (10 + count))
+        expected = value if expected is None else keep * expected + (1 - keep) * value
+        assert mean.module.weight.item() == pytest.approx(expected)
+        assert mean.module.running_mean.item() == value
+    assert int(mean.n_averaged) == 3
+
+
+def test_the_mean_follows_without_asking_the_device_of_the_weights_for_a_number():
+    layer = torch.nn.Linear(2, 2, device="meta")  # which has no numbers to give
+    mean = AveragedModel(layer)
+    for _ in range(3):
+        follow(mean, layer, 0.9)
+    assert int(mean.n_averaged) == 3
 
 
 def test_the_network_that_trains_computes_what_is_validated():

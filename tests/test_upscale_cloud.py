@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +20,11 @@ from volumes_to_upscale import LR_NM, command, run, tree
 from emsr.errors import InputError
 from emsr.geometry.box import whole
 from emsr.jobs import claim_cloud
+from emsr.jobs.claim import claimed
 from emsr.jobs.form import Form
 from emsr.jobs.trust import Trust
-from emsr.volumes.place import place
+from emsr.volumes.omezarr import is_image
+from emsr.volumes.place import Remote, place, spoken
 from emsr.volumes.source import open_volume
 from emsr.volumes.tiff import write_tiff
 
@@ -211,6 +214,58 @@ def test_of_many_at_once_one_gets_the_lock(out):
     assert not place(out).parents[0].exists()
 
 
+def test_a_sign_of_life_whose_answer_was_lost_is_not_the_last(out, monkeypatch):
+    with claimed(place(out), None) as claim:
+        lock = claim.notes / "lock"
+        first = lock.found().etag
+
+        def unanswered(place, text, instead_of=None):
+            put_new(place, text, instead_of)
+            raise InputError("no network for a while")
+
+        put_new = claim_cloud.put_new
+        with monkeypatch.context() as patch:
+            patch.setattr(claim_cloud, "put_new", unanswered)
+            claim.sign()
+        second = lock.found().etag
+        claim.sign()
+        assert len({first, second, lock.found().etag}) == 3
+
+
+def test_whoever_finishes_may_remove_the_clock(out, monkeypatch):
+    found, gone = Remote.found, []
+
+    def vanishing(self):
+        if self.name.startswith("clock-") and not gone:
+            gone.append(self.name)
+            self.unlink()
+        return found(self)
+
+    with claimed(place(out), None):
+        monkeypatch.setattr(Remote, "found", vanishing)
+        with (
+            pytest.raises(InputError, match="is being written by process"),
+            claimed(place(out), None),
+        ):
+            pass
+    assert gone
+    assert not place(out).parents[0].exists()
+
+
+def test_a_lock_of_a_host_of_the_same_name_counts(out, monkeypatch):
+    lock = claim_cloud.notes_of(place(out)) / "lock"
+    code = "import sys; from emsr.jobs import claim_cloud; from emsr.volumes.place import place\n"
+    code += "place(sys.argv[1]).write_text(claim_cloud.CloudClaim(place('s3://b/c'), None)._text())"
+    read = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda self: "x" if self.name == "boot_id" else read(self)
+    )
+    subprocess.run([sys.executable, "-c", code, str(lock)], check=True)
+    with pytest.raises(InputError, match="is being written by process"), claimed(place(out), None):
+        pass
+    lock.unlink()
+
+
 # -- what lies there --------------------------------------------------------------------------
 
 
@@ -258,6 +313,43 @@ def _denied_after(rig, out, s3, tiles):  # noqa: F811
 
         run(rig, out, listener=at("upscale", tiles, deny))
         yield
+
+
+def test_many_objects_are_listed_and_removed_by_pages(out, monkeypatch):
+    monkeypatch.setattr("emsr.volumes.place._AT_ONCE", 2)
+    here = place(out)
+    here.write_text("not below")
+    names = ["a", "b/c", "d*", "e?f", "g[h]%20 ü#+"]
+    for name in names:
+        (here / name).write_text(name)
+    assert [one.place.key.removeprefix(f"{here.key}/") for one in here.below()] == names
+    here.remove("a")
+    assert [one.place.name for one in here.below()] == ["a"]
+    (here / "a").unlink()
+    assert list(here.below()) == []
+    here.unlink()
+
+
+def test_names_with_signs_and_slashes(rig, plain, out):
+    folder = out.rpartition("/")[0]
+    url = f"{folder}//s r#+*[x]%20ü.ome.zarr/"
+    summary = run(rig, url)
+    assert summary["finished"]
+    assert summary["out"] == f"{folder}/s r#+*[x]%20ü.ome.zarr"
+    assert objects(url) == plain
+
+
+def test_credentials_of_a_folder_of_the_bucket(out, monkeypatch):
+    read = Remote.read_text
+
+    def denied_above(self):
+        if self.name in ("zarr.json", ".zattrs"):
+            with spoken(self):
+                raise PermissionError("Access Denied")
+        return read(self)
+
+    monkeypatch.setattr(Remote, "read_text", denied_above)
+    assert not any(map(is_image, place(out).parents))
 
 
 # -- bad input --------------------------------------------------------------------------------

@@ -32,9 +32,11 @@ def run(job: Callable[[Listener], dict[str, Any]], quiet: bool, as_json: bool) -
 
 def _loaded() -> None:
     """All modules are: from here on memory is tidied up, but for what they hold. They stay, and
-    looking through them at the end would cost a second."""
-    gc.enable()
-    gc.freeze()
+    looking through them at the end would cost a second. Where ``main`` was not the way in, the
+    process is another's, and so is its garbage."""
+    if not gc.isenabled():
+        gc.enable()
+        gc.freeze()
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -85,10 +85,13 @@ class CloudClaim:
 
     def sign(self) -> None:
         """Put the lock again, if it is still this process's."""
+        if not (found := self._held.get(self._mark.key)):
+            return
+        again = None
         with suppress(InputError):
-            if (found := self._held.get(self._mark.key)) and (
-                again := put_new(self._mark, self._text(), instead_of=found)
-            ):
+            again = put_new(self._mark, self._text(), instead_of=found)
+        with suppress(InputError):
+            if again or (again := self._own(self._mark)):
                 self._held[self._mark.key] = again
 
     def _put(self, lock: Remote) -> bool:
@@ -101,9 +104,13 @@ class CloudClaim:
 
     def _drop(self, lock: Remote) -> None:
         self._held.pop(lock.key, None)
-        holder = holder_in(lock)
-        if holder and holder.get("nonce") == self._nonce:  # it may have been taken for dead
+        if self._own(lock):  # it may have been taken for dead
             lock.unlink()
+
+    def _own(self, lock: Remote) -> Found | None:
+        """A lock as it lies there, if it is this process's; one put may have gone unanswered."""
+        found, holder = _found(lock), holder_in(lock)
+        return found if holder and holder.get("nonce") == self._nonce else None
 
     def _text(self) -> str:
         """Each one another, so that none is taken for gone that was put again meanwhile."""
@@ -124,11 +131,14 @@ class CloudClaim:
     def _now(self) -> float:
         """The clock of the server, which is not this host's."""
         clock = self.notes / f"clock-{uuid.uuid4().hex}"
-        clock.write_text("")
-        try:
-            return clock.found().put_at
-        finally:
-            clock.unlink()
+        while True:
+            clock.write_text("")
+            try:
+                return clock.found().put_at
+            except FileNotFoundError:  # whoever finished removed all notes just now
+                continue
+            finally:
+                clock.unlink()
 
     def _busy(self, lock: Remote) -> InputError:
         return InputError(
@@ -143,9 +153,10 @@ def _is_here(holder: dict[str, Any]) -> bool:
 
 
 def _home() -> str:
-    """Where process numbers mean the same: containers may share a host's name, not its numbers."""
+    """Where process numbers mean the same: containers and hosts may share a name, not numbers."""
     with suppress(OSError):
-        return str(Path("/proc/self/ns/pid").readlink())
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     return ""
 
 

@@ -193,6 +193,7 @@ def _sitting(job: Job, claim: AnyClaim, run: dict[str, Any], overwrite: bool) ->
             write_tiles(job, hands, ledger, every)
         pyramid(job, hands)
     _refuse_changed(job)
+    _refuse_replaced(job, token)
     learned = {
         "input_sha256": input_hash(job.volume, ledger.digests),
         "trained_on": said(job.model.header),
@@ -216,6 +217,17 @@ def _refuse_changed(job: Job) -> None:
         raise InputError(
             f"{job.volume.name} was changed while it was read: nothing is finished; put back what "
             "it was and run again, or begin anew with --overwrite"
+        )
+
+
+def _refuse_replaced(job: Job, token: str) -> None:
+    """InputError where the unfinished output is another run's by now: this one stood still for so
+    long that its lock was taken for a dead process's."""
+    state = omezarr.read_state(job.store)
+    if state is None or state.get("token") != token:
+        raise InputError(
+            f"{job.out} was begun anew by another run meanwhile: let that one end, and compare, or "
+            "choose another --out"
         )
 
 

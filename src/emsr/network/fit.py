@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ class Run:
 def start(network: torch.nn.Module, training: Training, device: torch.device) -> Run:
     """A run at step 0."""
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    mean = AveragedModel(network, multi_avg_fn=partial(_towards, training.ema))
+    mean = AveragedModel(network)
     # Without decay AdamW is Adam, to the bit.
     optimiser = torch.optim.AdamW(
         network.parameters(),
@@ -65,11 +64,21 @@ def start(network: torch.nn.Module, training: Training, device: torch.device) ->
     return Run(network, mean, optimiser, best=_copy(network))
 
 
-def _towards(decay: float, mean: Any, now: Any, count: Any) -> None:
+@torch.no_grad()
+def follow(mean: AveragedModel, network: torch.nn.Module, decay: float) -> None:
     """Move the mean weights towards those of now. In a young run the mean reaches back a tenth of
-    the run at most, so that it is not stuck where the run began."""
-    young = (1 + int(count)) / (10 + int(count))
-    torch._foreach_lerp_(mean, now, 1 - min(decay, young))
+    the run at most, so that it is not stuck where the run began.
+
+    ``AveragedModel``'s own update sends the count to the device of the weights, and a GPU would be
+    waited for in every step.
+    """
+    count = int(mean.n_averaged)
+    young = (1 + count) / (10 + count)
+    weight = 1 - min(decay, young) if count else 1.0
+    torch._foreach_lerp_([*mean.module.parameters()], [*network.parameters()], weight)
+    for held, now in zip(mean.module.buffers(), network.buffers(), strict=True):
+        held.copy_(now)
+    mean.n_averaged += 1
 
 
 def fit(
@@ -164,7 +173,7 @@ def _train_step(
     run.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     run.optimiser.step()
-    run.mean.update_parameters(run.network)
+    follow(run.mean, run.network, training.ema)
     return loss.detach()
 
 

@@ -17,9 +17,11 @@ from emsr.pairs.noise import flat_noise_moments, noise_correlation
 from emsr.pairs.one_field import SMALLEST_LIKENESS, nothing_alike, place_numbers, warnings
 from emsr.pairs.register import same_spacing
 from emsr.pairs.scans import Request, checked_slices, new_digest, provenance, read_slice
-from emsr.quality.reference_free import MOST_ALIKE
 from emsr.volumes.volume import Volume
 
+COPY_CORRELATION = 0.99
+"""Of the finest detail of two scans where the specimen is flat: from here on the second is the
+first in other grey levels. Higher than for whole images: quiet scans resolve such detail."""
 SHARED = "both resolve structure of one pixel, or they share noise"
 
 
@@ -71,7 +73,7 @@ def measured_repeat(request: Request, field: HrField) -> Repeat:
         likeness = [m.likeness for m in every]
         raise nothing_alike(repeat.name, field.volume.name, likeness, len(field.kept))
     correlation = noise_correlation(np.mean([m.noise for m in kept], axis=0))
-    if correlation is not None and correlation > MOST_ALIKE:
+    if correlation is not None and correlation > COPY_CORRELATION:
         raise InputError(
             f"{repeat.name} holds the noise of {field.volume.name} too (their finest detail "
             f"correlates by {correlation:.3f}): a repeat is a second scan of the field, not a copy"

@@ -147,6 +147,10 @@ def _attributes(path: Place) -> Iterator[dict[str, Any]]:
             found = json.loads((path / name).read_text())
         except (OSError, ValueError):
             continue
+        except InputError as error:
+            if not isinstance(error.__cause__, PermissionError):
+                raise
+            continue  # credentials may be for some folders of a bucket only
         found = found.get("attributes", found) if isinstance(found, dict) else {}
         yield from (one for one in (found, found.get("ome")) if isinstance(one, dict))
 

@@ -23,7 +23,7 @@ from emsr.files import is_url, split_address
 from emsr.volumes.cloud import reason, s3_options
 from emsr.volumes.extras import needed
 
-_AT_ONCE = 1000  # keys that S3 deletes in one request
+_AT_ONCE = 1000  # keys that S3 lists or deletes in one request
 
 
 class Found(NamedTuple):
@@ -99,12 +99,19 @@ class Remote:
 
     def below(self) -> Iterator[Found]:
         """All objects whose key begins with this one and a slash."""
-        listed: dict[str, Any] = {}
-        with spoken(self), suppress(FileNotFoundError):
-            listed = self.files.find(self.key + "/", detail=True)
-        for key, one in listed.items():
-            put_at: datetime = one["LastModified"]
-            yield Found(Remote(self.files, key), put_at.timestamp(), one["ETag"])
+        bucket, key = self._address.values()
+        asked = {"Bucket": bucket, "Prefix": key + "/", "MaxKeys": _AT_ONCE}
+        more = True
+        while more:  # a page at a time: there may be millions
+            page: dict[str, Any] = {}
+            with spoken(self), suppress(FileNotFoundError):
+                page = self.files.call_s3("list_objects_v2", **asked)
+            for one in page.get("Contents", ()):
+                put_at: datetime = one["LastModified"]
+                there = Remote(self.files, f"{bucket}/{one['Key']}")
+                yield Found(there, put_at.timestamp(), one["ETag"])
+            more = page.get("IsTruncated", False)
+            asked["ContinuationToken"] = page.get("NextContinuationToken", "")
 
     def remove(self, *but: str) -> None:
         """Delete all objects below, except those of these names directly below."""
@@ -141,7 +148,7 @@ def place(address: str | Place) -> Place:
         return address if isinstance(address, Remote) else Path(address)
     url, inside = split_address(address)
     scheme, _, key = url.partition("://")
-    key = key.strip("/")
+    key = str(PurePosixPath(key.strip("/")))  # a slash too many would be a key of its own
     if scheme.lower() != "s3" or inside or "/" not in key:
         raise InputError(
             f"{url}: expected an output at s3://bucket/name.ome.zarr, or on this machine"
