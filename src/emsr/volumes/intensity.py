@@ -31,7 +31,9 @@ class Intensity:
 
     def to_unit(self, grey: np.ndarray) -> np.ndarray:
         """float32 (grey - low) / (high - low) of any shape; values outside the window stay so."""
-        unit = (np.asarray(grey, dtype=np.float64) - self.low) / (self.high - self.low)
+        unit = np.array(grey, dtype=np.float64)  # a copy, to work on without more of them
+        unit -= self.low
+        unit /= self.high - self.low
         return unit.astype(np.float32)
 
     def to_grey(self, unit: np.ndarray, dtype: np.dtype | type | str) -> tuple[np.ndarray, int]:
@@ -41,7 +43,9 @@ class Intensity:
         ``to_unit`` for 8 and 16-bit integers. InputError where ``unit`` holds NaN.
         """
         dtype = np.dtype(dtype)
-        grey = np.asarray(unit, dtype=np.float64) * (self.high - self.low) + self.low
+        grey = np.array(unit, dtype=np.float64)  # a copy, to work on without more of them
+        grey *= self.high - self.low
+        grey += self.low
         lost = int(np.count_nonzero(np.isnan(grey)))
         if lost:
             raise InputError(
@@ -50,13 +54,13 @@ class Intensity:
             )
         if dtype.kind == "f":
             return grey.astype(dtype), 0
-        return _saturated(np.rint(grey), dtype)
+        return _saturated(np.rint(grey, out=grey), dtype)
 
 
 def _saturated(grey: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
     limits = np.iinfo(dtype)
-    clipped = int(np.count_nonzero((grey < limits.min) | (grey > limits.max)))
-    return np.clip(grey, limits.min, limits.max).astype(dtype), clipped
+    clipped = int(np.count_nonzero(grey < limits.min) + np.count_nonzero(grey > limits.max))
+    return np.clip(grey, limits.min, limits.max, out=grey).astype(dtype), clipped
 
 
 def fit_window(
