@@ -201,7 +201,7 @@ def put_new(where: Remote, text: str, instead_of: Found | None = None) -> Found 
 
 
 def delete(where: Place) -> None:
-    """A file, a folder and all in it, or all objects at and below a key; none need be there."""
+    """A file, a folder and all in it, or all objects below a key; none need be there."""
     if isinstance(where, Remote):
         where.remove()
     elif where.is_dir():
