@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ import zarr
 
 from emsr.geometry.box import whole
 from emsr.jobs.bench import Bench, Task, Work
-from emsr.jobs.execute import overlapped
+from emsr.jobs.execute import worked_off
 from emsr.jobs.form import Form
 from emsr.jobs.model import load
 from emsr.network.checkpoint import Header, save_model
@@ -79,8 +80,9 @@ def memory(arguments: argparse.Namespace, folder: Path) -> None:
 class _Passing(Bench):
     """A bench at which tiles are written as they were read."""
 
-    def work(self, _: Task, values: np.ndarray) -> tuple[np.ndarray, int]:
-        return values, 0
+    def work(self, _: Task, values: Any) -> Any:
+        lr, read = values
+        return (lr, 0), read
 
 
 def writing(arguments: argparse.Namespace, folder: Path) -> None:
@@ -111,7 +113,7 @@ def writing(arguments: argparse.Namespace, folder: Path) -> None:
             layout = (volume.shape, volume.dtype, None, bench.chunk, bench.chunk, {})
             omezarr.create(path, *layout, coarsest_px=10**6)
         began = time.monotonic()
-        for _ in overlapped(bench, (Task("tile", n) for n in range(len(bench.plan)))):
+        for _ in worked_off(bench, (Task("tile", n) for n in range(len(bench.plan)))):
             pass
         tiles = time.monotonic() - began
         array = zarr.open_array(str(folder / "call.zarr" / "0"), mode="r+")

@@ -15,6 +15,7 @@ from torch.autograd import DeviceType
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import accuracy
+import busy
 import costs
 import profile_network
 import seams
@@ -202,3 +203,16 @@ def test_a_network_that_kept_its_start_shows_nothing_of_bf16_and_is_refused():
         accuracy.refuse_start(network, Path("model.safetensors"))
     network.last.weight.data[0, 0, 0, 0] = 1e-3
     accuracy.refuse_start(network, Path("model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("spans", "busy_s", "whole_s"),
+    [
+        ([(3, 5)], 2, 2),
+        ([(0, 1), (4, 5)], 2, 5),
+        ([(4, 6), (0, 3), (1, 2), (5, 7)], 6, 7),
+        ([(0, 10), (2, 3), (11, 12)], 11, 12),
+    ],
+)
+def test_a_device_is_busy_where_anything_runs_on_it(spans, busy_s, whole_s):
+    assert busy.covered(spans) == (busy_s, whole_s)

@@ -18,7 +18,7 @@ FLOORS = [
 ]
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 CALLS_OTHER_VERBS = {"demo", "compare"}
-SHARED_BY_VERBS = {"listener", "model", "identity", "one_grid"} | {
+SHARED_BY_VERBS = {"listener", "model", "identity", "one_grid", "lanes", "on_gpu"} | {
     "before",
     "bench",
     "claim",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interruptions import at, interrupted
 from route import EMSR, emsr
-from test_upscale_restart import at, interrupted
 from test_volumes_cloud import bucket, s3  # noqa: F401
 from volumes_to_upscale import LR_NM, command, run, tree
 

@@ -11,6 +11,7 @@ from route import EMSR, emsr
 from volumes_to_upscale import TILE_COUNT, command, run, tree
 
 from emsr.jobs.execute import overlapped
+from emsr.jobs.lanes import Lanes
 from emsr.jobs.listener import Listener
 from emsr.jobs.sitting import Hands
 from emsr.recipe import Upscaling
@@ -164,7 +165,7 @@ def test_reading_computing_and_writing_overlap_and_are_bounded():
             return task, result
 
     steps = Steps()
-    done = list(overlapped(steps, range(20)))
+    done = list(overlapped(steps, range(20), Lanes(1, 2)))
     assert [task for task, _ in done] == list(range(20))
     assert any(seen == {"read", "work", "write"} for _, seen in done)
     assert 3 <= steps.most <= 5
@@ -186,7 +187,7 @@ def test_an_error_in_any_step_ends_the_run():
 
     for bad in ("read", "work", "write"):
         with pytest.raises(AssertionError):
-            list(overlapped(Steps(bad), range(3)))
+            list(overlapped(Steps(bad), range(3), Lanes(1, 2)))
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line_soon(rig, tmp_path):

@@ -159,7 +159,7 @@ def test_a_killed_creation_leaves_nothing_in_the_way(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(omezarr, "_write_root", killed)
+        patch.setattr(omezarr, "write_root", killed)
         with pytest.raises(KeyboardInterrupt):
             create(tmp_path / "a.zarr")
     assert list(tmp_path.iterdir()) == []

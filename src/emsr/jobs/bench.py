@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,8 +30,9 @@ from emsr.geometry.box import Box, OnDemand, Triple, blocks
 from emsr.geometry.tiles import Tile, tile_shape
 from emsr.jobs.form import Form, in_form
 from emsr.jobs.identity import digest
+from emsr.jobs.lanes import Lanes, lanes
 from emsr.jobs.ledger import Pen, Seen, changed
-from emsr.jobs.memory import peak_memory
+from emsr.jobs.memory import peak_memory, slices_at_once
 from emsr.jobs.model import Model, load, refuse_not_numbers
 from emsr.network.allocator import keep_freed_memory
 from emsr.recipe import Upscaling
@@ -41,6 +43,11 @@ from emsr.volumes.source import Volume, open_volume
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "could not create a primitive")
 """Words of torch and of the convolutions below it when memory cannot be had."""
+
+
+_OPENING = threading.Lock()
+_COMPUTING = threading.Lock()
+"""Held by the one thread that computes: two at once would share its cores and double its memory."""
 
 
 class Task(NamedTuple):
@@ -94,25 +101,28 @@ class Bench:
     volume: Volume
     model: Model
 
-    def read(self, task: Task) -> np.ndarray:
+    def read(self, task: Task) -> Any:
         with resumable(self.work_on.store):
             if task.kind == "coarser":
                 _, below = self._finer(task)
                 return omezarr.read_box(self._level(task.level - 1), below)
             if task.kind == "tile":
-                return self._as_seen(task, self.model.read(self.volume, self.plan[task.number]))
+                lr = self._as_seen(task, self.model.read(self.volume, self.plan[task.number]))
+                return self.model.upload(lr), digest(lr)
             core = self.plan[task.number].read if task.whole else self.cores[task.number]
             values = self.volume.read(core)
             refuse_not_numbers(self.volume.name, values, core.start[0])
             return values
 
-    def work(self, task: Task, values: np.ndarray) -> Any:
+    def work(self, task: Task, values: Any) -> Any:
         with resumable(self.work_on.store):
             if task.kind == "coarser":
                 step, _ = self._finer(task)
                 return block_mean(values, step)
             if task.kind == "tile":
-                return *self.model.enlarge(values, self.plan[task.number]), digest(values)
+                lr, read = values
+                with _COMPUTING:
+                    return self.model.begin(lr, self.plan[task.number], self.at_once), read
             own = values[self._own(task).slices] if task.whole else values
             return _look(own), digest(values) if task.whole else b""
 
@@ -122,7 +132,8 @@ class Bench:
                 omezarr.write_box(self._level(task.level), self._shards(task), result)
                 return _outcome(task)
             if task.kind == "tile":
-                values, clipped, read = result
+                begun, read = result
+                values, clipped = self.model.end(begun)
                 self.pen.clipped(task.number, clipped, read)
                 omezarr.write_box(self._level(0), self.plan[task.number].write, values)
                 return _outcome(task, values.size, clipped)
@@ -164,28 +175,32 @@ class Bench:
         wanted = self.work_on.upscaling.tile_px
         return tile_shape(self.volume.shape, wanted, self.model.network.multiple)
 
+    @property
+    def lanes(self) -> Lanes:
+        return lanes(self.work_on.device, torch.get_num_threads())
+
+    @cached_property
+    def at_once(self) -> int:
+        """Slices of a tile in one batch. InputError where the device cannot hold one."""
+        return slices_at_once(self.model, self.chunk, self.work_on.upscaling)
+
     @cached_property
     def pen(self) -> Pen:
         return Pen(place(self.work_on.notes), self.work_on.token, self.work_on.untouched)
 
     @cached_property
-    def _store(self) -> Place:
-        return place(self.work_on.store)
-
-    @cached_property
-    def _levels(self) -> dict[int, zarr.Array]:
-        return {}
+    def levels(self) -> omezarr.Levels:
+        """Those of the output; not to be asked for before it is laid out."""
+        return omezarr.Levels(place(self.work_on.store))
 
     def _level(self, level: int) -> zarr.Array:
-        if level not in self._levels:
-            self._levels[level] = omezarr.open_level(self._store, level)
-        return self._levels[level]
+        return self.levels.array(level)
 
     def _shards(self, task: Task) -> Box:
-        return omezarr.shard_boxes(self._store, task.level)[task.number]
+        return self.levels.boxes(task.level)[task.number]
 
-    def _finer(self, task: Task) -> Any:
-        return omezarr.finer(self._store, task.level, self._shards(task))
+    def _finer(self, task: Task) -> tuple[Triple, Box]:
+        return self.levels.finer(task.level, self._shards(task))
 
 
 def open_bench(work: Work, device: str | None = None) -> Bench:
@@ -209,8 +224,12 @@ def _kept(work: Work) -> Bench:
 
 
 def perform(work: Work, task: Task) -> Outcome:
-    """A task, in a process that others hand tasks to; the bench is opened once."""
-    return _kept(work).perform(task)
+    """A task, in a process that others hand tasks to, several threads of it perhaps; the bench is
+    opened once."""
+    with _OPENING:
+        bench = _kept(work)
+        _ = bench.pen  # two of them would write over one another's notes
+    return bench.perform(task)
 
 
 def _look(values: np.ndarray) -> Seen:

@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -26,33 +26,56 @@ import torch
 
 from emsr.errors import InputError
 from emsr.jobs.bench import Bench, Outcome, Task, Work, open_bench
+from emsr.jobs.lanes import Lanes, lanes
 from emsr.jobs.listener import Listener
 
 Run = Callable[[Iterable[Task]], Iterator[Outcome]]
 """Works off tasks, in any order, and gives the outcome of each."""
 
-WRITERS = 2  # compression is the slow part of writing, and of one chunk after the other
-OUTSTANDING = 5  # tasks that a worker knows of: those it reads, computes and writes, one to come
+TO_COME = 1  # tasks that a worker knows of beside those it reads, computes and writes
 
 
 @contextmanager
 def in_process(bench: Bench) -> Iterator[Run]:
-    yield partial(overlapped, bench)
+    yield partial(worked_off, bench)
 
 
-def overlapped(bench: Bench, tasks: Iterable[Task]) -> Iterator[Outcome]:
-    """Read the next task's voxels and write the last ones' while this one's are computed: at most
-    four tasks are in memory."""
+def worked_off(bench: Bench, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    """Tasks of one kind. Before a GPU the cores are free for those that it has no part in; on a CPU
+    they gain nothing by it, and take more memory."""
+    coming = iter(tasks)
+    if (first := next(coming, None)) is not None:
+        apart = bench.work_on.device != "cpu" and first.kind != "tile"
+        how = side_by_side if apart else overlapped
+        yield from how(bench, chain([first], coming), bench.lanes)
+
+
+def side_by_side(bench: Bench, tasks: Iterable[Task], lanes: Lanes) -> Iterator[Outcome]:
+    """Whole tasks, several at a time: for those that no network has to see."""
+    coming, under_way = iter(tasks), deque[Future]()
+    with ThreadPoolExecutor(lanes.tiles) as pool:
+        while True:
+            wanted = islice(coming, 2 * lanes.tiles - len(under_way))
+            under_way.extend(pool.submit(bench.perform, task) for task in wanted)
+            if not under_way:
+                return
+            yield under_way.popleft().result()
+
+
+def overlapped(bench: Bench, tasks: Iterable[Task], lanes: Lanes) -> Iterator[Outcome]:
+    """Read the next tasks' voxels and write the last ones' while this one's are computed: at most
+    ``lanes.tiles`` of them are in memory."""
     coming = iter(tasks)
     reading: deque[tuple[Task, Future]] = deque()
     writing: deque[Future] = deque()
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(WRITERS) as writer:
+    with ThreadPoolExecutor(lanes.readers) as reader, ThreadPoolExecutor(lanes.writers) as writer:
 
         def read_next() -> None:
             if (task := next(coming, None)) is not None:
                 reading.append((task, reader.submit(bench.read, task)))
 
-        read_next()
+        for _ in range(lanes.readers):
+            read_next()
         while reading:
             task, values = reading.popleft()
             found = values.result()
@@ -60,7 +83,7 @@ def overlapped(bench: Bench, tasks: Iterable[Task]) -> Iterator[Outcome]:
             read_next()
             result = bench.work(task, found)
             del found
-            if len(writing) >= WRITERS:
+            if len(writing) >= lanes.writers:
                 yield writing.popleft().result()
             writing.append(writer.submit(bench.write, task, result))
             del result
@@ -73,6 +96,7 @@ class _Worker:
     number: int
     process: Any
     pipe: Connection
+    outstanding: int
     tasks: list[Task] = field(default_factory=list)
 
 
@@ -81,15 +105,16 @@ def workers(work: Work, count: int, listener: Listener) -> Iterator[Run]:
     """``count`` processes on this machine, each with a network of its own; on GPUs, in turn."""
     context = multiprocessing.get_context("spawn")
     crew: list[_Worker] = []
+    knows = lanes(work.device, work.threads or torch.get_num_threads()).tiles + TO_COME
     try:
         for number in range(count):
             ours, theirs = context.Pipe()
-            arguments = (replace(work, device=_device(work.device, number)), theirs)
+            arguments = (replace(work, device=nth_device(work.device, number)), theirs)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             with deaf():
                 process.start()
             theirs.close()
-            crew.append(_Worker(number + 1, process, ours))
+            crew.append(_Worker(number + 1, process, ours, knows))
         yield partial(_shared_out, crew, listener)
     finally:
         for worker in crew:
@@ -112,7 +137,8 @@ def deaf() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL if heard is None else heard)
 
 
-def _device(device: str, number: int) -> str:
+def nth_device(device: str, number: int) -> str:
+    """The device of the ``number``-th process here: GPUs in turn, unless one was named."""
     return f"cuda:{number % torch.cuda.device_count()}" if device == "cuda" else device
 
 
@@ -142,7 +168,7 @@ def _shared_out(
 
 
 def _hand_out(worker: _Worker, coming: Iterator[Task], back: deque[Task]) -> None:
-    while len(worker.tasks) < OUTSTANDING:
+    while len(worker.tasks) < worker.outstanding:
         task = back.popleft() if back else next(coming, None)
         if task is None:
             return
@@ -177,7 +203,7 @@ def _serve(work: Work, pipe: Connection) -> None:
         bench = open_bench(work)
         while True:
             first = pipe.recv()
-            for outcome in overlapped(bench, chain([first], _at_hand(pipe))):
+            for outcome in worked_off(bench, chain([first], _at_hand(pipe))):
                 pipe.send(outcome)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

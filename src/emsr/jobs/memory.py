@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from emsr.errors import InputError
 from emsr.geometry.box import Triple
 from emsr.geometry.tiles import tile_shape
+from emsr.jobs.lanes import lanes
 from emsr.jobs.model import Model
 from emsr.recipe import Upscaling
 from emsr.volumes.source import Volume
@@ -31,8 +32,6 @@ BASE_BYTES = 450 * 2**20
 """Python, torch, zarr and their thread pools, before the first tile."""
 HIDDEN = 1.5
 """What convolutions take aside while they run, as a factor of what is seen to be allocated."""
-TILES_UNDER_WAY = 4
-"""One that is read, one that is computed, two that are compressed."""
 UNPACKED_AT_ONCE = 10
 """zarr's own limit (``async.concurrency``); other readers unpack one chunk after the other."""
 _PROBE_PX = 64
@@ -78,9 +77,10 @@ def bytes_needed(
     grown = tuple(n + 2 * (halo + multiple) for n in tile[1:])
     read_px = float(np.prod(grown))
     depth = tile[0] + model.slices - 1
-    lr = TILES_UNDER_WAY * depth * read_px * volume.dtype.itemsize
+    tiles = lanes(model.device.type, torch.get_num_threads()).tiles
+    lr = tiles * depth * read_px * volume.dtype.itemsize
     s2 = model.header.scale**2
-    sr = TILES_UNDER_WAY * 2 * float(np.prod(tile)) * s2 * np.dtype(model.header.dtype).itemsize
+    sr = tiles * 2 * float(np.prod(tile)) * s2 * np.dtype(model.header.dtype).itemsize
     lr += _decoded(grown, depth, volume)
     grey = 4 * float(np.prod(tile[1:])) * s2 * 8  # one slice on its way to grey values
     weights = sum(p.numel() * p.element_size() for p in model.network.parameters())
@@ -138,20 +138,37 @@ class _Watch(TorchDispatchMode):
         self._now -= 0 if self._holders[key] else size
 
 
-def refuse_too_large(model: Model, tile: Triple, upscaling: Upscaling) -> None:
-    """On a GPU, run the network once over as many pixels as it will see: InputError where that
-    does not fit, before anything is written."""
-    if model.device.type != "cuda":
-        return
-    reach = 2 * (model.halo_px(upscaling) + model.network.multiple)
-    patch = torch.zeros(1, model.slices, tile[1] + reach, tile[2] + reach, device=model.device)
-    try:
-        with torch.inference_mode():
-            model.network(patch)
-    except torch.OutOfMemoryError:
-        free, total = torch.cuda.mem_get_info(model.device)
-        raise InputError(
-            f"a tile of {tile[1]} x {tile[2]} LR pixels does not fit on {model.device} "
-            f"({free / 1e9:.1f} of {total / 1e9:.1f} GB are free): give a smaller tile_px in the "
-            "recipe, or --memory"
-        ) from None
+def slices_at_once(model: Model, tile: Triple, upscaling: Upscaling) -> int:
+    """How many slices of a tile the network is given in one batch: on a CPU one, on a GPU all of
+    them, or half as many until they fit beside the tiles under way. Tried before anything is
+    written; InputError where not one fits."""
+    if model.device.type == "cpu":
+        return 1
+    sides = [n + 2 * (model.halo_px(upscaling) + model.network.multiple) for n in tile[1:]]
+    for count in _halves(tile[0]):
+        try:
+            _try(model, count, sides, tile)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+        else:
+            return count
+    free, total = torch.cuda.mem_get_info(model.device)
+    raise InputError(
+        f"a tile of {tile[1]} x {tile[2]} LR pixels does not fit on {model.device} "
+        f"({free / 1e9:.1f} of {total / 1e9:.1f} GB are free): give a smaller tile_px in the "
+        "recipe, or --memory"
+    )
+
+
+def _try(model: Model, count: int, sides: list[int], tile: Triple) -> None:
+    """Run the network over ``count`` slices as large as it will see; OutOfMemoryError."""
+    under_way = lanes(model.device.type, torch.get_num_threads()).tiles
+    size = np.dtype(model.header.dtype).itemsize * model.header.scale**2
+    beside = torch.empty(under_way * size * math.prod(tile), dtype=torch.uint8, device=model.device)
+    model.forward(torch.zeros(count, model.slices, *sides, device=model.device))
+    del beside
+
+
+def _halves(count: int) -> list[int]:
+    """``count``, half of it, and so on down to 1."""
+    return [count] if count == 1 else [count, *_halves(count // 2)]

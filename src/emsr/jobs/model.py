@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from emsr.errors import InputError
 from emsr.geometry.box import OnDemand
 from emsr.geometry.neighbours import seen_with, z_halo
 from emsr.geometry.tiles import Tile, plan, tile_shape
+from emsr.jobs import on_gpu
 from emsr.network.checkpoint import Header, load_model
 from emsr.network.quick import casts, quick
 from emsr.recipe import HALO_WITHOUT_REACH_PX, Upscaling
@@ -81,7 +83,29 @@ class Model:
         return lr
 
     def enlarge(self, lr: np.ndarray, tile: Tile) -> tuple[np.ndarray, int]:
-        """As ``compute``, of what ``read`` gave; one slice at a time is in memory as floats."""
+        """As ``compute``, of what ``read`` gave."""
+        return self.end(self.begin(self.upload(lr), tile))
+
+    def upload(self, lr: np.ndarray) -> Any:
+        """What ``read`` gave, where the network is."""
+        return lr if self.device.type == "cpu" else on_gpu.load(lr, self.device)
+
+    def begin(self, lr: Any, tile: Tile, at_once: int = 1) -> Any:
+        """Of what ``upload`` gave: for ``end``. On a GPU work is queued, ``at_once`` slices in one
+        batch; on a CPU it is done, one slice after the other."""
+        if self.device.type == "cpu":
+            return self._enlarged(lr, tile)
+        greys = on_gpu.Greys(
+            Intensity(*self.header.lr_window), Intensity(*self.header.hr_window), self.header.dtype
+        )
+        return on_gpu.begin(self.forward, lr, tile.crop, greys, self.slices, at_once)
+
+    def end(self, begun: Any) -> tuple[np.ndarray, int]:
+        """Of what ``begin`` gave: the SR grey values, and how many of them were clipped."""
+        return begun if self.device.type == "cpu" else on_gpu.end(begun)
+
+    def _enlarged(self, lr: np.ndarray, tile: Tile) -> tuple[np.ndarray, int]:
+        """One slice at a time is in memory as floats."""
         crop, window = tile.crop, Intensity(*self.header.hr_window)
         grey, clipped = np.empty(tile.write.shape, self.header.dtype), 0
         for k, z in enumerate(range(crop.start[0], crop.stop[0])):
@@ -95,13 +119,17 @@ class Model:
     def _slice(self, planes: np.ndarray) -> np.ndarray:
         """SR ``(s*y, s*x)`` in network units of the middle one of ``(slices, y, x)`` planes."""
         unit = Intensity(*self.header.lr_window).to_unit(planes)
-        lr = torch.from_numpy(unit)[None].to(self.device)
+        return self.forward(torch.from_numpy(unit)[None])[0, 0].numpy()
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """float32 SR ``(b, 1, s*y, s*x)`` of ``(b, slices, y, x)``, both in network units."""
         autocast = casts(self.network, self.precision)
         with (
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=autocast),
         ):
-            return self.network(lr)[0, 0].float().cpu().numpy()
+            sr: Tensor = self.network(lr)
+            return sr.float()
 
 
 def input_slices(network: Any) -> int:

@@ -10,7 +10,6 @@ from emsr.jobs.execute import Run
 from emsr.jobs.holder import notes_of
 from emsr.jobs.ledger import UNKNOWN, Ledger, Seen
 from emsr.jobs.sitting import Job
-from emsr.volumes import omezarr
 
 
 def read_ledger(job: Job, ledger: Ledger) -> None:
@@ -68,16 +67,16 @@ def write_tiles(job: Job, hands: Run, ledger: Ledger, tiles: range) -> list[int]
 
 
 def missing_tiles(job: Job, ledger: Ledger, tiles: range) -> list[int]:
-    is_there, plan = omezarr.written(job.store, 0), job.bench.plan
+    is_there, plan = job.bench.levels.written(0), job.bench.plan
     return [n for n in tiles if ledger.clipped[n] == UNKNOWN or not is_there(plan[n].write)]
 
 
 def pyramid(job: Job, hands: Run) -> None:
     """Build the coarser levels, each from the one below it, where shards are missing."""
-    for level in range(1, omezarr.level_count(job.store)):
-        is_there = omezarr.written(job.store, level)
-        boxes = omezarr.shard_boxes(job.store, level)
-        missing = [n for n, box in enumerate(boxes) if not is_there(box)]
+    levels = job.bench.levels
+    for level in range(1, len(levels)):
+        is_there = levels.written(level)
+        missing = [n for n, box in enumerate(levels.boxes(level)) if not is_there(box)]
         tasks = (Task("coarser", n, level) for n in missing)
         for _ in _counted(job, f"level {level}", hands, tasks, len(missing)):
             pass

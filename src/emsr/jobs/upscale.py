@@ -26,7 +26,7 @@ from emsr.jobs.form import Form, in_form, sr_spacing
 from emsr.jobs.identity import input_hash, untouched
 from emsr.jobs.ledger import Ledger
 from emsr.jobs.listener import SILENT, Listener
-from emsr.jobs.memory import peak_memory, refuse_too_large, tile_within
+from emsr.jobs.memory import peak_memory, slices_at_once, tile_within
 from emsr.jobs.model import load
 from emsr.jobs.output import (
     clear,
@@ -164,7 +164,7 @@ def _sitting(job: Job, claim: AnyClaim, run: dict[str, Any], overwrite: bool) ->
             return _left_alone(job)
         flattened(job, claim, state["run"])
         return _summary(job, [], finished=True)
-    refuse_too_large(job.model, job.bench.chunk, job.bench.work_on.upscaling)
+    slices_at_once(job.model, job.bench.chunk, job.bench.work_on.upscaling)  # or refused
     if state is None and claim.alone:
         claim.clear()
     if state is None and job.slab:

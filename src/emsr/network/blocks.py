@@ -14,6 +14,9 @@ PRE_BLUR = (0.002566, 0.1655, 0.6638, 0.1655, 0.002566)
 B3_SPLINE = (1.0, 4.0, 6.0, 4.0, 1.0)
 CACHED_WINDOWS = 1024
 """Windows whose attention a CPU computes at once: few enough to stay in its cache."""
+LAUNCHED_WINDOWS = 2**15
+"""The same elsewhere: CUDA launches no kernel over more than 65,535, a tile of
+1024 x 1024 has more (pytorch issue 146704)."""
 
 
 def conv3(inputs: int, outputs: int) -> nn.Conv2d:
@@ -115,10 +118,10 @@ class WindowAttention(nn.Module):
         w = self.window
         grid = x.view(b, c, height // w, w, width // w, w)
         tokens = grid.permute(0, 2, 4, 3, 5, 1).reshape(-1, w * w, c)
-        if tokens.is_cpu and not torch.is_grad_enabled():
-            tokens = torch.cat([self._mix(part) for part in tokens.split(CACHED_WINDOWS)])
-        else:
-            tokens = self._mix(tokens)
+        cached = tokens.is_cpu and not torch.is_grad_enabled()
+        parts = tokens.split(CACHED_WINDOWS if cached else LAUNCHED_WINDOWS)
+        mixed = [self._mix(part) for part in parts]
+        tokens = torch.cat(mixed) if len(mixed) > 1 else mixed[0]
         grid = tokens.view(b, height // w, width // w, w, w, c).transpose(2, 3)
         # Channels stay last in memory, as the convolutions after it want them.
         return grid.reshape(b, height, width, c).permute(0, 3, 1, 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,9 +33,18 @@ class Intensity:
     def to_unit(self, grey: np.ndarray) -> np.ndarray:
         """float32 (grey - low) / (high - low) of any shape; values outside the window stay so."""
         unit = np.array(grey, dtype=np.float64)  # a copy, to work on without more of them
-        unit -= self.low
-        unit /= self.high - self.low
+        self.into_unit(unit)
         return unit.astype(np.float32)
+
+    def into_unit(self, grey: Any) -> None:
+        """Turn float64 grey values, an array or a tensor anywhere, into unit values in place."""
+        grey -= self.low
+        grey /= self.high - self.low
+
+    def into_grey(self, unit: Any) -> None:
+        """Turn float64 unit values, an array or a tensor anywhere, into grey values in place."""
+        unit *= self.high - self.low
+        unit += self.low
 
     def to_grey(self, unit: np.ndarray, dtype: np.dtype | type | str) -> tuple[np.ndarray, int]:
         """Grey values of ``dtype``, and how many of them had to be clipped to its range.
@@ -44,17 +54,19 @@ class Intensity:
         """
         dtype = np.dtype(dtype)
         grey = np.array(unit, dtype=np.float64)  # a copy, to work on without more of them
-        grey *= self.high - self.low
-        grey += self.low
-        lost = int(np.count_nonzero(np.isnan(grey)))
-        if lost:
-            raise InputError(
-                f"{lost} of {grey.size} grey values are NaN: expected numbers; "
-                "check the input and the model"
-            )
+        self.into_grey(grey)
+        refuse_nan(int(np.count_nonzero(np.isnan(grey))), grey.size)
         if dtype.kind == "f":
             return grey.astype(dtype), 0
         return _saturated(np.rint(grey, out=grey), dtype)
+
+
+def refuse_nan(lost: int, size: int) -> None:
+    """InputError where ``lost`` of ``size`` grey values are NaN."""
+    if lost:
+        raise InputError(
+            f"{lost} of {size} grey values are NaN: expected numbers; check the input and the model"
+        )
 
 
 def _saturated(grey: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, int]:
