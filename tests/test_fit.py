@@ -12,9 +12,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from emsr.errors import InputError
 from emsr.network.checkpoint import Header, load_model, load_tensors, save_model, save_tensors
-from emsr.network.fit import _finite, fit, follow, learning_rate, load_state, start
+from emsr.network.fit import _finite, fit, follow, learning_rate, start
 from emsr.network.losses import two_view_loss
 from emsr.network.named import build
+from emsr.network.run_state import load_state
 from emsr.recipe import Training
 
 TINY = {"features": 4, "residuals": 1, "refinements": 1, "heads": 2}

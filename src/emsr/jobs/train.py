@@ -20,8 +20,9 @@ from emsr.jobs.trust_header import trusting
 from emsr.jobs.verdict import doubts, judged, lines_of, too_few
 from emsr.jobs.watch import Field, decibels, divided, enlarged, open_watch, validation_field
 from emsr.network.checkpoint import Header, load_model, save_model
-from emsr.network.fit import Run, fit, load_state, start, stop_reason
+from emsr.network.fit import fit, start, stop_reason
 from emsr.network.named import build
+from emsr.network.run_state import Run, load_state
 from emsr.pairs.ahead import ahead
 from emsr.pairs.enough import enough, hr_pixels
 from emsr.pairs.neighbours import have_neighbours

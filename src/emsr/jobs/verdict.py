@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from emsr.jobs.watch import Field, decibels, enlarged, gain
-from emsr.network.fit import Run
+from emsr.network.run_state import Run
 from emsr.pairs.enough import (
     HARMLESS_PASSES,
     PIXELS_PER_PARAMETER,

@@ -1,13 +1,16 @@
-"""Networks by name, and the few facts that every network states."""
+"""Networks by name.
+
+Every one is a module, called with ``(b, slices, y, x)`` LR, that states what tiling needs to know of
+it, in LR pixels along y and x: ``scale``; ``multiple``, where a tile may start; ``halo`` and
+``receptive_radius``, both None where the network pools over the whole image; ``slices``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
-from typing import Any, Protocol
-
-from torch import Tensor
+from typing import Any
 
 from emsr.errors import InputError
 from emsr.network import zoo
@@ -15,19 +18,6 @@ from emsr.network.baselines import Bicubic
 from emsr.network.emsr import EMSR
 from emsr.network.lean import Lean
 from emsr.network.unet import UNet
-
-
-class Network(Protocol):
-    """What tiling needs to know of a network; all lengths in LR pixels along y and x."""
-
-    scale: int
-    multiple: int
-    halo: int | None
-    """None, as ``receptive_radius`` is, where the network pools over the whole image."""
-    receptive_radius: int | None
-    slices: int
-
-    def __call__(self, lr: Tensor) -> Tensor: ...
 
 
 NETWORKS: dict[str, Callable[..., Any]] = {
