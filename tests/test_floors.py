@@ -46,6 +46,8 @@ SHARED_BY_VERBS = {"listener", "model", "identity", "one_grid", "lanes", "on_gpu
     "trust_maps",
     "trust_spread",
     "trust_summary",
+    "upscale_where",
+    "upscale_words",
     "verdict",
     "watch",
 }

@@ -8,7 +8,6 @@ Each step is a list of tasks (``bench``) that this process, others or a cluster 
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from contextlib import suppress
@@ -19,14 +18,14 @@ from typing import Any
 import torch
 
 from emsr.errors import InputError
-from emsr.files import is_url, refuse_overlap, split_address
-from emsr.jobs.bench import Bench, Work, process_name
+from emsr.files import refuse_overlap
+from emsr.jobs.bench import Bench, Work
 from emsr.jobs.claim import AnyClaim, Slab, claimed
 from emsr.jobs.form import Form, in_form, sr_spacing
 from emsr.jobs.identity import input_hash, untouched
 from emsr.jobs.ledger import Ledger
 from emsr.jobs.listener import SILENT, Listener
-from emsr.jobs.memory import peak_memory, slices_at_once, tile_within
+from emsr.jobs.memory import slices_at_once, tile_within
 from emsr.jobs.model import load
 from emsr.jobs.output import (
     clear,
@@ -44,13 +43,13 @@ from emsr.jobs.sitting import Hands, Job, hands_of, part, store_of
 from emsr.jobs.steps import missing_tiles, pyramid, read_ledger, see, write_tiles
 from emsr.jobs.trust import Subject, Trust, refuse_trust, trusted
 from emsr.jobs.trust_domain import say_outside
+from emsr.jobs.upscale_where import check_name, everywhere, refuse_there
+from emsr.jobs.upscale_words import say_clipped, say_seams, summary_of
 from emsr.recipe import Upscaling
 from emsr.volumes import omezarr
-from emsr.volumes.flatten import is_flat, refuse_dtype
-from emsr.volumes.place import Place, Remote, place
+from emsr.volumes.flatten import refuse_dtype
+from emsr.volumes.place import Place, place
 from emsr.volumes.source import open_volume
-
-CLIPPED_WARNING = 0.02
 
 
 def upscale(
@@ -86,12 +85,12 @@ def upscale(
     """
     began = time.monotonic()
     out = place(out)
-    _check_name(out)
+    check_name(out)
     if isinstance(out, Path):
         out = out.resolve() if out.is_symlink() else out  # one output, whatever it is called
         refuse_overlap(out, lr, model)
     else:
-        _refuse_there(out, lr, trust)
+        refuse_there(out, lr, trust)
     if hands.threads is not None:
         torch.set_num_threads(hands.threads)
     found = open_volume(lr, spacing_nm, level)
@@ -106,10 +105,10 @@ def upscale(
         upscaling = replace(upscaling, tile_px=tile)
         listener.say(f"tiles of {tile[0]} x {tile[1]} x {tile[2]} LR voxels fit into the memory")
     work = Work(
-        lr=_everywhere(lr),
+        lr=everywhere(lr),
         spacing_nm=spacing_nm,
         level=level,
-        model=_everywhere(model),
+        model=everywhere(model),
         device=str(loaded.device),
         precision=precision,
         upscaling=upscaling,
@@ -127,7 +126,7 @@ def upscale(
         refuse_trust(subject, overwrite)
     if not form.clean:
         say_outside(volume, trained.header, listener)
-    _say_seams(job)
+    say_seams(job)
     summary = _made(job, overwrite)
     return summary if subject is None else trusted(subject, summary, overwrite, listener)
 
@@ -159,11 +158,11 @@ def _sitting(job: Job, claim: AnyClaim, run: dict[str, Any], overwrite: bool) ->
         claim.share()
         if not claim.take_all():
             job.listener.say(f"another slab makes {job.out} of the tiles")
-            return _summary(job, [])
+            return summary_of(job, [])
         if is_finished(job, run):
             return _left_alone(job)
         flattened(job, claim, state["run"])
-        return _summary(job, [], finished=True)
+        return summary_of(job, [], finished=True)
     slices_at_once(job.model, job.bench.chunk, job.bench.work_on.upscaling)  # or refused
     if state is None and claim.alone:
         claim.clear()
@@ -187,7 +186,7 @@ def _sitting(job: Job, claim: AnyClaim, run: dict[str, Any], overwrite: bool) ->
         done = write_tiles(job, hands, ledger, mine)
         _refuse_changed(job)
         if job.slab and not _last(job, claim, ledger):
-            return _summary(job, done, ledger, mine)
+            return summary_of(job, done, ledger, mine)
         every = part(len(job.bench.plan), None)
         if see(job, hands, ledger, every):  # slabs that saw the input before it was touched
             write_tiles(job, hands, ledger, every)
@@ -200,14 +199,14 @@ def _sitting(job: Job, claim: AnyClaim, run: dict[str, Any], overwrite: bool) ->
     }
     omezarr.finish(job.store, learned)
     flattened(job, claim, run | learned)
-    _say_clipped(job, ledger)
-    return _summary(job, done, ledger, every, finished=True)
+    say_clipped(job, ledger)
+    return summary_of(job, done, ledger, every, finished=True)
 
 
 def _left_alone(job: Job) -> dict[str, Any]:
     unread = "; its input was not read again" if job.slab and job.input_hash is None else ""
     job.listener.say(f"{job.out} is finished; nothing to do{unread}")
-    return _summary(job, [], finished=True)
+    return summary_of(job, [], finished=True)
 
 
 def _refuse_changed(job: Job) -> None:
@@ -255,88 +254,3 @@ def _has_ended(job: Job) -> bool:
     """Whether the tiles are all there, or were made one file already."""
     state = omezarr.read_state(job.store)
     return state is None or state["state"] == omezarr.FINISHED
-
-
-def _everywhere(address: str | Path) -> str:
-    """An address that means the same from any folder."""
-    outer, inner = split_address(address)
-    if is_url(outer):
-        return str(address)
-    return str(Path(outer).resolve()) + (f"::/{inner}" if inner else "")
-
-
-def _refuse_there(out: Remote, lr: str | Path, trust: Trust | None) -> None:
-    """InputError for what is not written to object storage, or over its own input."""
-    if is_flat(out) or trust is not None:
-        what = "--trust" if trust is not None else f"a {out.suffix} output"
-        raise InputError(f"{out}: {what} is written to this machine only: choose a path for --out")
-    held, inner = split_address(lr)
-    read = f"{held.rstrip('/')}/{inner}".rstrip("/") + "/"
-    if is_url(held) and (read.startswith(f"{out}/") or f"{out}/".startswith(read)):
-        raise InputError(f"the output {out} and the input {lr} overlap: choose another --out")
-
-
-def _check_name(out: Place) -> None:
-    if out.suffix.lower() != ".zarr" and not is_flat(out):
-        raise InputError(
-            f"{out}: expected an output whose name ends in .ome.zarr, .zarr, .tif, .mrc or .h5"
-        )
-    for folder in out.resolve().parents if isinstance(out, Path) else out.parents:
-        if omezarr.is_image(folder):
-            raise InputError(f"{out} lies inside the image {folder}: choose another --out")
-
-
-def _say_seams(job: Job) -> None:
-    if job.model.network.halo is None and len(job.bench.plan) > 1:
-        job.listener.say(
-            f"warning: network {job.model.header.network!r} pools over all it is shown: its tiles, "
-            f"read with a halo of {job.model.halo_px(job.bench.work_on.upscaling)} px, may show "
-            "seams"
-        )
-
-
-def _say_clipped(job: Job, ledger: Ledger) -> None:
-    share = ledger.clipped.sum() / math.prod(job.shape)
-    if share > CLIPPED_WARNING:
-        job.listener.say(
-            f"warning: {share:.1%} of the voxels lie beyond the range of {job.model.header.dtype} "
-            "and were clipped: is the input on the grey scale of the scans trained on?"
-        )
-
-
-def _summary(
-    job: Job,
-    done: list[int],
-    ledger: Ledger | None = None,
-    tiles: range | None = None,
-    finished: bool = False,
-) -> dict[str, Any]:
-    """``tiles`` are those this sitting was responsible for: all, where it finished the output."""
-    seconds = time.monotonic() - job.began
-    z, y, x = job.shape
-    plan = job.bench.plan
-    tiles = range(len(plan)) if tiles is None else tiles
-    voxels = sum(math.prod(plan[n].write.shape) for n in tiles)
-    clipped = None
-    if ledger is not None and voxels:
-        clipped = int(ledger.clipped[tiles.start : tiles.stop].sum()) / voxels
-    others = sum(peak for who, peak in job.peaks.items() if who != process_name())
-    part = f", slab {job.slab[0]} of {job.slab[1]}" if job.slab else ""
-    return {
-        "out": str(job.out),
-        "shape": [z, y, x],
-        "voxels": voxels,
-        "seconds": round(seconds, 2),
-        "clipped_fraction": clipped,
-        "tiles_done": len(done),
-        "tiles_resumed": len(tiles) - len(done),
-        "peak_memory_bytes": peak_memory() + others,
-        "workers": len(job.peaks.keys() | {process_name()}) - 1 or 1,
-        "finished": finished,
-        "reason": {} if clipped is not None else {"clipped_fraction": "nothing was to be done"},
-        "lines": [
-            f"{job.out}: {z} x {y} x {x} voxels{part} in {seconds:.0f} s"
-            + (f", {clipped:.2%} clipped" if clipped is not None else "")
-            + ("" if finished else "; not finished yet")
-        ],
-    }

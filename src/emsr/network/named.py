@@ -1,7 +1,7 @@
 """Networks by name.
 
-Every one is a module, called with ``(b, slices, y, x)`` LR, that states what tiling needs to know of
-it, in LR pixels along y and x: ``scale``; ``multiple``, where a tile may start; ``halo`` and
+Every one is a module, called with ``(b, slices, y, x)`` LR, that states what tiling needs to know
+of it, in LR pixels along y and x: ``scale``; ``multiple``, where a tile may start; ``halo`` and
 ``receptive_radius``, both None where the network pools over the whole image; ``slices``.
 """
 
@@ -18,7 +18,6 @@ from emsr.network.baselines import Bicubic
 from emsr.network.emsr import EMSR
 from emsr.network.lean import Lean
 from emsr.network.unet import UNet
-
 
 NETWORKS: dict[str, Callable[..., Any]] = {
     "emsr": EMSR,

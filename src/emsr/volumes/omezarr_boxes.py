@@ -50,7 +50,23 @@ def read_box(array: zarr.Array, box: Box) -> np.ndarray:
     """Voxels of a level, whose shards must have been written."""
     url = _url(array)
     with spoken(url) if url else nullcontext():
-        return np.asarray(array[box.slices])
+        values = np.asarray(_to_whole_shards(array)[_past_the_edge(array, box)])
+    return values[tuple(map(slice, box.shape))]
+
+
+def _to_whole_shards(array: zarr.Array) -> zarr.Array:
+    """The array as if no shard of it were cut off by its far edges: of one that is, zarr asks for
+    each chunk, where one request gets them all."""
+    sides = zip(array.shape, shard_of(array), strict=True)
+    core = array.async_array
+    wider = core.metadata.update_shape(tuple(-(-n // s) * s for n, s in sides))  # type: ignore[arg-type]
+    return zarr.Array(zarr.AsyncArray(wider, core.store_path, array.config))
+
+
+def _past_the_edge(array: zarr.Array, box: Box) -> tuple[slice, ...]:
+    """A box that, where it ends with the array, takes in the rest of the shards there."""
+    sides = zip(box.start, box.stop, array.shape, shard_of(array), strict=True)
+    return tuple(slice(a, -(-b // s) * s if b == n else b) for a, b, n, s in sides)
 
 
 class _NothingStored(zarr.storage.WrapperStore[Store]):
