@@ -36,6 +36,7 @@ from trust_picture import picture
 
 from emsr.geometry.box import whole
 from emsr.geometry.tiles import Tile
+from emsr.jobs.trust_header import trusting
 from emsr.jobs.trust_spread import calibration_of, spread_of
 from emsr.jobs.trust_summary import DOUBTFUL, USUAL
 from emsr.microscope import lies
@@ -87,8 +88,10 @@ def of_the_truth(found: list[Case], count: int) -> None:
             print(f"| {field} | {kind} | {size} | {cells} |", flush=True)
 
 
-def honest(found: list[Case]) -> None:
-    names = ("power", "structure", f"over {DOUBTFUL:g}", f"quantile {USUAL:g}", "coarse noise")
+def honest(found: list[Case], work: Path) -> None:
+    """What honest SR leaves on ``found``; and the doubt that a model file would say is usual."""
+    names = ["power", "structure", f"over {DOUBTFUL:g}", f"quantile {USUAL:g}", "coarse noise"]
+    names += ["quantile on the other field", "in the model file", "over that"]
     print(f"\n| field | SR by | {' | '.join(names)} |\n| --- | --- |{' --- |' * len(names)}")
     for case in found:
         rows = {case.network: case.sr}
@@ -100,7 +103,18 @@ def honest(found: list[Case]) -> None:
             numbers = f"{m.power.mean():.2f} | {m.structure.mean():+.2f}"
             numbers += f" | {(m.doubt > DOUBTFUL).mean():.3%} | {np.quantile(m.doubt, USUAL):.2f}"
             numbers += f" | {power_of(replace(case, sr=sr))[:4, :4].mean():.2f}"
+            numbers += " | – | – | –" if name != case.network else usual(case, m.doubt, work)
             print(f"| {case.field} | {name} | {numbers} |", flush=True)
+
+
+def usual(case: Case, doubt: np.ndarray, work: Path) -> str:
+    """Cells: the quantile on the other field, what training would write into the model file (from
+    the held-out rows), and the share of ``doubt`` over the latter."""
+    pairs = open_pairs(work / case.field / "pairs.zarr")
+    model = case.model
+    header = trusting(model.header, model.network, model.device, pairs, None)
+    told = header.degradation["honest"]["doubt"]
+    return f" | {case.usual:.2f} | {told:.2f} | {(doubt > told).mean():.3%}"
 
 
 def spread_and_error(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -149,7 +163,7 @@ def main() -> None:
         return
     choice = cases(arguments.work, arguments.data, OTHER[arguments.field])
     found = with_usual(found, choice)
-    honest(found)
+    honest(found, arguments.work)
     for field in dict.fromkeys(case.field for case in found):
         print(f"\n{field}\n")
         table([case for case in found if case.field == field], arguments.lies, arguments.choose)

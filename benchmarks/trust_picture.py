@@ -1,4 +1,4 @@
-"""The picture of docs/scores.md: four lies in an SR, and the map that finds them."""
+"""The picture of docs/trust.md: four lies in an SR, and the map that finds them."""
 
 from __future__ import annotations
 
