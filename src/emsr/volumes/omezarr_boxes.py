@@ -36,7 +36,7 @@ def open_level(path: str | Place, level: int) -> zarr.Array:
 
 def write_box(array: zarr.Array, box: Box, values: np.ndarray) -> None:
     """Write whole shards. ValueError where ``box`` cuts through one: each has a single writer."""
-    refuse_unaligned(array, box)
+    _refuse_unaligned(array, box)
     if values.shape != box.shape or values.dtype != array.dtype:
         raise ValueError(
             f"{values.shape} {values.dtype} for a box of {box.shape}, {array.dtype} expected"
@@ -59,7 +59,7 @@ def _to_whole_shards(array: zarr.Array) -> zarr.Array:
     each chunk, where one request gets them all."""
     sides = zip(array.shape, shard_of(array), strict=True)
     core = array.async_array
-    wider = core.metadata.update_shape(tuple(-(-n // s) * s for n, s in sides))  # type: ignore[arg-type]
+    wider = core.metadata.update_shape(tuple(-(-n // s) * s for n, s in sides))
     return zarr.Array(zarr.AsyncArray(wider, core.store_path, array.config))
 
 
@@ -140,12 +140,12 @@ def shard_of(array: zarr.Array) -> Triple:
 
 def _shards_of(array: zarr.Array, box: Box) -> list[range]:
     """Those of a box, along z, y and x of their grid."""
-    refuse_unaligned(array, box)
+    _refuse_unaligned(array, box)
     sides = zip(box.start, box.stop, shard_of(array), strict=True)
     return [range(a // s, -(-b // s)) for a, b, s in sides]
 
 
-def refuse_unaligned(array: zarr.Array, box: Box) -> None:
+def _refuse_unaligned(array: zarr.Array, box: Box) -> None:
     """ValueError where a box cuts through a shard."""
     for a, b, s, n in zip(box.start, box.stop, shard_of(array), array.shape, strict=True):
         if a % s or (b % s and b != n) or b > n:
