@@ -55,7 +55,8 @@ def is_url(address: str | Path) -> bool:
 def refuse_overlap(out: str | Path, *inputs: str | Path) -> None:
     """InputError where ``out`` is one of the inputs, lies inside one, holds one, or is a URL."""
     if is_url(out):
-        raise InputError(f"{out}: expected an output on this machine; choose a path")
+        url, _ = split_address(out)
+        raise InputError(f"{url}: expected an output on this machine; choose a path")
     place = Path(out).resolve()
     for one in inputs:
         held, _ = split_address(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -41,5 +42,6 @@ def _loaded() -> None:
 
 def fail(message: str, code: int) -> NoReturn:
     """End with one line on stderr and this exit code."""
-    print("emsr: " + " ".join(message.split()), file=sys.stderr)
+    said = re.sub(r"\b(s3|gs|https?):/(?=[^/])", r"\1://", message)  # a Path has lost one slash
+    print("emsr: " + " ".join(said.split()), file=sys.stderr)
     raise SystemExit(code)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emsr.errors import InputError
-from emsr.files import replacing
+from emsr.files import refuse_overlap, replacing
 from emsr.jobs.claim import claimed
 from emsr.jobs.compare_cell import Cell
 from emsr.jobs.compare_hands import computed
@@ -59,6 +59,7 @@ def compare(
     that failed are tried again. Returns how many cells are ``done`` and ``failed``, and the paths.
     InputError for a recipe that does not say what is to be done, and for a directory of others.
     """
+    refuse_overlap(out)
     comparison = read_comparison(Path(recipe))
     chosen = budget_named(comparison, budget, steps)
     choose_device(device)

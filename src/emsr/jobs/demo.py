@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emsr.errors import InputError
+from emsr.files import refuse_overlap
 from emsr.jobs.evaluate import evaluate
 from emsr.jobs.listener import SILENT, Listener
 from emsr.jobs.prepare import prepare
@@ -33,6 +34,7 @@ def demo(
     truth, the seconds it took, and the path of the report.
     """
     began = time.monotonic()
+    refuse_overlap(out)
     folder = _fresh(Path(out), overwrite)
     recipe, preset, scale = settings.recipe, settings.preset, settings.scale
     learn, test = folder / "training-field", folder / "test-field"

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from emsr.errors import InputError
-from emsr.files import replacing
+from emsr.files import refuse_overlap, replacing
 from emsr.jobs.before import First, first_look, raw_plane
 from emsr.jobs.listener import SILENT, Listener
 from emsr.jobs.one_grid import (
@@ -82,6 +82,7 @@ def evaluate(
         "sr2": sr2,
     }
     given = {name: path for name, path in given.items() if path is not None}
+    refuse_overlap(out)
     folder = _free_folder(Path(out), overwrite)
     if regions is not None:
         check_side(regions)

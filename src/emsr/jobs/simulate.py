@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emsr.errors import InputError
+from emsr.files import refuse_overlap
 from emsr.geometry.box import Triple
 from emsr.geometry.tiles import coarser_spacing
 from emsr.jobs.listener import SILENT, Listener
@@ -60,6 +61,7 @@ def simulate(
     ``scale * i`` to ``scale * i + scale - 1``. Equal arguments give equal bytes; one
     slice is held in memory at a time. InputError for arguments that cannot be met.
     """
+    refuse_overlap(out)
     out = Path(out)
     _check(preset, shape, scale, seed, spacing_nm)
     spacing = spacing_nm or PRESETS[preset].spacing_nm

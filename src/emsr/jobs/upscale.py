@@ -85,12 +85,12 @@ def upscale(
     """
     began = time.monotonic()
     out = place(out)
+    if not isinstance(out, Path):
+        refuse_there(out, lr, trust)
     check_name(out)
     if isinstance(out, Path):
         out = out.resolve() if out.is_symlink() else out  # one output, whatever it is called
         refuse_overlap(out, lr, model)
-    else:
-        refuse_there(out, lr, trust)
     if hands.threads is not None:
         torch.set_num_threads(hands.threads)
     found = open_volume(lr, spacing_nm, level)
@@ -141,8 +141,9 @@ def _made(job: Job, overwrite: bool) -> dict[str, Any]:
         try:
             return _sitting(job, claim, run, overwrite)
         except InputError:
-            if not job.store.exists():
-                claim.forget()  # refused before anything was begun
+            with suppress(InputError):  # a server that fails is told of as it failed first
+                if not job.store.exists():
+                    claim.forget()  # refused before anything was begun
             raise
 
 

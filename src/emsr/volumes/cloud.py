@@ -50,6 +50,7 @@ def s3_options(url: str) -> tuple[dict[str, Any], str]:
             "retries": {"max_attempts": _ATTEMPTS, "mode": "standard"},
         },
         "skip_instance_cache": True,  # another time, other credentials
+        "max_concurrency": 1,  # with more, the size is asked for before everything that is read
     }
     return options, "without credentials (none are set)" if anonymous else "with your credentials"
 
@@ -110,4 +111,5 @@ def reason(error: Exception, reader: str) -> str:
             "there is no Zarr array or group (only Zarr is read by URL): check the bucket, the "
             "path and, for a server of your own, AWS_ENDPOINT_URL"
         )
-    return f"cannot be read ({said}): check the URL and the network"
+    own = " (and AWS_ENDPOINT_URL, for a server of your own)" if reader else ""
+    return f"cannot be read ({said}): check the URL and the network{own}"

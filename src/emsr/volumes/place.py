@@ -21,6 +21,7 @@ import zarr
 from emsr.errors import InputError
 from emsr.files import is_url, split_address
 from emsr.volumes.cloud import reason, s3_options
+from emsr.volumes.cloud_write import writing
 from emsr.volumes.extras import needed
 
 _AT_ONCE = 1000  # keys that S3 lists or deletes in one request
@@ -81,14 +82,11 @@ class Remote:
 
     def write_text(self, text: str, **condition: str) -> str:
         """Put it, in one request; returns the server's tag of the content."""
-        with spoken(self):
-            try:
-                return str(self.files.pipe_file(self.key, text.encode(), **condition)["ETag"])
-            except FileNotFoundError as error:  # the bucket
-                raise InputError(f"{self} cannot be written: {error}") from error
+        with writing(self):
+            return str(self.files.pipe_file(self.key, text.encode(), **condition)["ETag"])
 
     def unlink(self) -> None:
-        with spoken(self):
+        with writing(self):
             self.files.call_s3("delete_object", **self._address)
 
     def found(self) -> Found:
@@ -120,7 +118,7 @@ class Remote:
         bucket = self._address["Bucket"]
         for first in range(0, len(keys), _AT_ONCE):  # s3fs would take * and [ in them for patterns
             named = [{"Key": key.partition("/")[2]} for key in keys[first : first + _AT_ONCE]]
-            with spoken(self):
+            with writing(self):
                 asked = {"Objects": named, "Quiet": True}
                 told = self.files.call_s3("delete_objects", Bucket=bucket, Delete=asked)
                 if told.get("Errors"):
