@@ -131,8 +131,9 @@ class Upscaling:
 
     __pydantic_config__ = _STRICT
 
-    tile_px: tuple[Count, Count, Count] = (4, 512, 512)
-    """LR voxels (z, y, x) of one tile, which is one shard of the output."""
+    tile_px: tuple[Count, Count, Count] | None = None
+    """LR voxels (z, y, x) of one tile, which is one shard of the output; None takes
+    ``TILE_DEPTH_PX`` slices of the side that suits the network."""
     halo_px: Annotated[int, Ge(0)] | None = None
     """LR pixels read around a tile; None takes the network's measured halo."""
 
@@ -162,10 +163,12 @@ class Recipe:
 
 
 SYNTHETIC_SCALE = 3
+TILE_DEPTH_PX, TILE_SIDE_PX = 4, 512
+"""LR voxels of a tile; networks that keep little memory per pixel state a larger side."""
 HALO_WITHOUT_REACH_PX = 32
+"""LR pixels read around a tile where the network pools over all it sees: no halo is enough."""
 TRUST_WINDOW_PX, DOUBT_PX = 1.5, 1.0
 """Gaussian windows of the maps of trust, LR pixels (docs/trust.md)."""
-"""LR pixels read around a tile where the network pools over all it sees: no halo is enough."""
 
 TRAINING = {
     "emsr-tiny": Training(

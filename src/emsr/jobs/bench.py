@@ -172,7 +172,7 @@ class Bench:
     @cached_property
     def chunk(self) -> Triple:
         """LR voxels of a whole tile, and SR voxels of a chunk."""
-        wanted = self.work_on.upscaling.tile_px
+        wanted = self.model.tile_px(self.work_on.upscaling)
         return tile_shape(self.volume.shape, wanted, self.model.network.multiple)
 
     @property

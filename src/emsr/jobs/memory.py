@@ -57,7 +57,7 @@ def tile_within(limit: int, model: Model, volume: Volume, upscaling: Upscaling) 
     per_pixel = activations_per_pixel(model)
     needs = []
     for side in SIDES_PX:
-        wanted = (upscaling.tile_px[0], side, side)
+        wanted = (model.tile_px(upscaling)[0], side, side)
         tile = tile_shape(volume.shape, wanted, model.network.multiple)
         needs.append(bytes_needed(tile, per_pixel, model, volume, upscaling))
         if needs[-1] <= limit:

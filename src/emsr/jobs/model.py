@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from emsr.errors import InputError
-from emsr.geometry.box import OnDemand
+from emsr.geometry.box import OnDemand, Triple
 from emsr.geometry.neighbours import seen_with, z_halo
 from emsr.geometry.tiles import Tile, plan, tile_shape
 from emsr.jobs import on_gpu
 from emsr.network.checkpoint import Header, load_model
 from emsr.network.quick import casts, quick
-from emsr.recipe import HALO_WITHOUT_REACH_PX, Upscaling
+from emsr.recipe import HALO_WITHOUT_REACH_PX, TILE_DEPTH_PX, TILE_SIDE_PX, Upscaling
 from emsr.volumes.intensity import Intensity
 from emsr.volumes.source import Volume, array_volume
 
@@ -51,7 +51,7 @@ class Model:
     def plan(self, volume: Volume, upscaling: Upscaling) -> OnDemand[Tile]:
         """How this network is run over ``volume``."""
         multiple = self.network.multiple
-        tile = tile_shape(volume.shape, upscaling.tile_px, multiple)
+        tile = tile_shape(volume.shape, self.tile_px(upscaling), multiple)
         return plan(
             volume.shape,
             tile,
@@ -60,6 +60,13 @@ class Model:
             multiple=multiple,
             z_halo=z_halo(self.slices),
         )
+
+    def tile_px(self, upscaling: Upscaling) -> Triple:
+        """LR voxels of a tile, where the volume is as large as that."""
+        if upscaling.tile_px is not None:
+            return upscaling.tile_px
+        side = getattr(self.network, "tile", TILE_SIDE_PX)
+        return TILE_DEPTH_PX, side, side
 
     def halo_px(self, upscaling: Upscaling) -> int:
         """LR pixels along y and x that are read around a tile."""

@@ -118,11 +118,14 @@ class EMSR(nn.Module):
     ``edge_attention`` and ``self_attention`` can be left out, to see what each is worth. Sides that
     are not multiples of the attention window are padded by reflection at the far edge and cropped
     from the output. States ``scale``, ``slices``, ``multiple`` (where a tile may start, in LR
-    pixels), ``receptive_radius`` (LR pixels, exact) and ``halo`` (LR pixels; the default costs less
-    than half a grey level of 255 against the whole image, as measured in docs/log.md).
+    pixels), ``receptive_radius`` (LR pixels, exact), ``halo`` (LR pixels; the default costs less
+    than half a grey level of 255 against the whole image, as measured in docs/log.md) and ``tile``
+    (side of the default tile, LR pixels: a larger one reads less twice, and takes more memory).
 
     Raises InputError for arguments that cannot be.
     """
+
+    tile = 1024
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ class Lean(nn.Module):
     Raises InputError for arguments that cannot be.
     """
 
-    multiple = 1
+    multiple, tile = 1, 1024
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 Every one is a module, called with ``(b, slices, y, x)`` LR, that states what tiling needs to know
 of it, in LR pixels along y and x: ``scale``; ``multiple``, where a tile may start; ``halo`` and
-``receptive_radius``, both None where the network pools over the whole image; ``slices``.
+``receptive_radius``, both None where the network pools over the whole image; ``slices``; and, where
+it is to be larger than others', ``tile``, the side of the default tile.
 """
 
 from __future__ import annotations
