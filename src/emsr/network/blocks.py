@@ -6,6 +6,9 @@ from which the networks derive their receptive radius.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -132,12 +135,39 @@ class WindowAttention(nn.Module):
 
     def _attend(self, tokens: Tensor) -> Tensor:
         n, t, c = tokens.shape
-        qkv = self.qkv(tokens).view(n, t, 3, self.heads, c // self.heads)
+        qkv = self.qkv(tokens)
+        if qkv.is_cuda and not torch.is_grad_enabled():
+            kernel = kernel_for(qkv.device, qkv.dtype, t, self.heads, c // self.heads)
+            if kernel is not None:
+                return self.proj(kernel(qkv, self.heads))
+        qkv = qkv.view(n, t, 3, self.heads, c // self.heads)
         if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16:
             qkv = qkv.float()  # twice as quick: heads are only a few features wide
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = _attended(query, key, value).to(tokens.dtype)
         return self.proj(mixed.transpose(1, 2).reshape(n, t, c))
+
+
+@cache
+def kernel_for(
+    device: torch.device, dtype: torch.dtype, tokens: int, heads: int, features: int
+) -> Callable[[Tensor, int], Tensor] | None:
+    """What attends such windows in one kernel (``window_kernel.attend``), if it can be compiled
+    here and gives what torch's does; it is compiled when it is first asked for."""
+    try:
+        from emsr.network.window_kernel import attend, fits
+    except ImportError:  # Triton comes with torch for GPUs only
+        return None
+    if not fits(tokens, features, heads):
+        return None
+    probe = torch.linspace(-2, 2, 2 * tokens * 3 * heads * features, device=device).to(dtype)
+    probe = (probe * 40).sin().view(2, tokens, -1)
+    expected = _attended(*probe.view(2, tokens, 3, heads, features).permute(2, 0, 3, 1, 4))
+    try:
+        found = attend(probe, heads).view(2, tokens, heads, features).transpose(1, 2)
+    except Exception:  # of the compiler that it calls: torch's own kernel is there
+        return None
+    return attend if torch.allclose(found.float(), expected.float(), atol=0.02) else None
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
