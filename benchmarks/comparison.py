@@ -1,7 +1,7 @@
 """The tables and the picture of docs/comparison.md, from a directory of ``emsr compare``.
 
-    emsr compare recipes/nine.toml --out DIR --budget small
-    python benchmarks/comparison.py DIR recipes/nine.toml --budget small [--out PICTURE.png]
+    emsr compare recipes/nine.toml --out DIR --budget longer
+    python benchmarks/comparison.py DIR recipes/nine.toml --budget longer [--out PICTURE.png]
 
 Gains are dB of PSNR above bicubic interpolation, bold the best of a set, = what a paired bootstrap
 cannot tell from it.
@@ -27,11 +27,13 @@ SIDE, GAP, GREYS = 100, 4, 32
 """Pixels of a panel, between panels, and grey levels kept, so that the file stays small."""
 
 COSTS = {
-    "parameters": ",.0f",
-    "mflop_per_lr_pixel": ".2f",
-    "training_seconds": ".0f",
-    "seconds_per_mpx": ".1f",
+    "parameters": (1e6, ".3f"),
+    "mflop_per_lr_pixel": (1, ".2f"),
+    "steps": (1, ".0f"),
+    "training_seconds": (1, ".0f"),
+    "seconds_per_mpx": (1, ".1f"),
 }
+"""Columns of the table of costs: by what they are divided, and how they are written."""
 
 
 def main() -> None:
@@ -80,13 +82,15 @@ def gain(rows: list[dict[str, str]], key: str, value: str, to: str) -> str:
 
 
 def print_costs(rows: list[dict[str, str]]) -> None:
-    print("\n| network | parameters | MFLOP per LR pixel | training s | s per Mpx |")
-    print("| --- | --- | --- | --- | --- |")
+    print(
+        "\n| network | million parameters | MFLOP per LR pixel | steps | training s | s per Mpx |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
     for name in dict.fromkeys(row["network"] for row in rows):
         own = [row for row in rows if row["network"] == name and row["parameters"]]
         if own:
             middle = {k: np.median([float(r[k]) for r in own]) for k in own[0] if k in COSTS}
-            figures = (f"{middle[key]:{form}}" for key, form in COSTS.items())
+            figures = (f"{middle[key] / unit:{form}}" for key, (unit, form) in COSTS.items())
             print(f"| {name} | {' | '.join(figures)} |")
 
 

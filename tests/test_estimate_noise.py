@@ -190,6 +190,39 @@ def test_clipped_and_drawn_areas_do_not_count(ways):
     assert noise.variance(np.array([125.0])) == pytest.approx(49, rel=0.12)
 
 
+@pytest.mark.parametrize(
+    "preset, dose", [("white-matter", 0.33), ("white-matter", 0.5), ("neuropil", 0.25)]
+)
+def test_noise_that_clips_everywhere_is_still_told(preset, dose):
+    """A fast scan so noisy that 2 to 4 % of the pixels are black or white, in nearly all blocks."""
+    scan = scan_of(preset, "LR", dose)
+    first, _, sigma = acquired(preset, replace(scan, read_noise=2.0))
+    assert np.mean((first == 0) | (first == 255)) > 0.015
+    for noise in (noise_from_image(first), noise_from_slices(first)):
+        assert 0.93 * sigma < noise.sigma < 1.02 * sigma
+
+
+@pytest.mark.parametrize("share, told", [(0.002, True), (0.01, True), (0.04, True), (0.12, False)])
+@pytest.mark.parametrize("ends", ["one", "both"])
+def test_normal_noise_is_told_up_to_a_share_of_clipped_pixels(share, told, ends):
+    """Of normal noise of sigma 50 that clipping at 255 (and 0) takes ``share`` of the pixels of,
+    and the notice says so where it takes any to speak of."""
+    noise = 50 * white(11, (1, 400, 400))
+    low, high = np.quantile(
+        noise, [0 if ends == "one" else share / 2, 1 - share / (1 + (ends == "both"))]
+    )
+    image = np.clip(noise, low, high)
+    image = np.rint((image - low) / (high - low) * 255).astype(np.uint8)
+    true = 50 * 255 / (high - low)
+    if not told:
+        with pytest.raises(InputError, match="constant nor clipped"):
+            noise_from_image(image)
+        return
+    found = noise_from_image(image)
+    assert 0.94 * true < found.sigma < 1.02 * true
+    assert ("ends of the grey scale" in " ".join(found.notices)) == (share > 0.005)
+
+
 def test_variance_follows_the_line_and_stays_positive():
     noise = Noise(4.0, -0.5, 60.0, None, "repeat")
     assert noise.variance(np.array([[20.0, 80.0]])) == pytest.approx(np.array([[50.0, 20.0]]))

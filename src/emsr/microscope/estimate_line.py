@@ -52,12 +52,24 @@ def unclipped(grey: Floats, clipped: Floats, most_lost: float) -> NDArray[np.boo
     reaches the limits, and leaving out only the clipped ones would keep those of little noise.
     Elsewhere what is clipped lies beside a bright or dark structure, and is left out by itself.
     """
-    edges = np.unique(np.quantile(grey, np.linspace(0, 1, BINS + 1)))
-    bin_ = np.searchsorted(edges[1:-1], grey, side="right")
+    bin_ = _bins(grey)
     lost = clipped > MOST_CLIPPED
-    count = np.bincount(bin_, minlength=len(edges))
-    share = np.bincount(bin_, lost, len(edges)) / np.maximum(count, 1)
+    share = np.bincount(bin_, lost) / np.maximum(np.bincount(bin_), 1)
     return (share <= most_lost)[bin_] & ~lost
+
+
+def little_clipped(grey: Floats, clipped: Floats, most: float) -> NDArray[np.bool_]:
+    """All samples at grey levels where at most ``most`` of the pixels are clipped: to choose among
+    them by their own ``clipped`` share would keep those of little noise."""
+    bin_ = _bins(grey)
+    share = np.bincount(bin_, clipped) / np.maximum(np.bincount(bin_), 1)
+    return (share <= most)[bin_]
+
+
+def _bins(grey: Floats) -> NDArray[np.intp]:
+    """In which of up to 32 equally full ranges of grey each sample (n,) lies, from 0."""
+    edges = np.unique(np.quantile(grey, np.linspace(0, 1, BINS + 1)))
+    return np.searchsorted(edges[1:-1], grey, side="right")
 
 
 def variance_line(grey: Floats, squares: Floats) -> Line:

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from emsr.errors import InputError
 from emsr.microscope.estimate_colour import Colour, colour_of
-from emsr.microscope.estimate_line import Line, least_squares, unclipped, variance_line
+from emsr.microscope.estimate_line import (
+    MOST_CLIPPED,
+    Line,
+    least_squares,
+    little_clipped,
+    unclipped,
+    variance_line,
+)
 from emsr.microscope.estimate_model import ROUNDING, Noise
 from emsr.microscope.estimate_spectra import (
     CORNER,
@@ -37,8 +44,15 @@ from emsr.microscope.estimate_spectra import (
 )
 
 FEWEST_BLOCKS = 20
+ENOUGH_BLOCKS = 150
+"""From which chance moves sigma by less (3 %) than clipping may."""
+MANY_MORE = 4
+"""Times as many blocks, for which it is worth counting those that are clipped a little."""
 MOST_LOST = 0.5
 """Share of clipped blocks, of 256 pixels: noise then clips 0.65 % of the pixels."""
+MOST_CUT = 0.05
+"""Share of clipped pixels up to which a grey level still tells of noise where no level is better:
+clipping takes 4.5 % of the sigma of normal noise then, at one limit or at both."""
 CORNER_VALUES = 3
 """Independent values that a block's CORNER holds."""
 MOST_STRUCTURE = 0.3
@@ -61,6 +75,14 @@ CORRELATED = (
 )
 NOT_CLEAR = "even the flattest blocks hold structure: sigma is at most this"
 SAYS_NO_SLOPE = "the grey levels span too little to say how the noise depends on them"
+CUT = (
+    "the noise reaches the ends of the grey scale nearly everywhere: sigma is up to 5 % too low, "
+    "and the slope is rough"
+)
+NOTHING_LEFT = (
+    "noise cannot be told: next to no part of the image is neither constant nor clipped "
+    f"(over {MOST_CUT:.0%} of its pixels at the ends of the grey scale)"
+)
 FEW = "the image is too small to see whether its noise is shared between neighbouring pixels"
 
 
@@ -184,14 +206,20 @@ def _window_blocks(slices: np.ndarray, weights: Floats, stride: int) -> Blocks:
 
 
 def _usable(blocks: Blocks) -> Marks:
-    """Which blocks show scanned, unclipped tissue."""
-    usable = ~blocks.drawn & (blocks.band(CORNER) > 0)
-    if usable.any():
-        usable[usable] = unclipped(blocks.grey[usable], blocks.clipped[usable], MOST_LOST)
+    """Which blocks show scanned, unclipped tissue; where there are next to none, those whose
+    noise is clipped a little."""
+    scanned = ~blocks.drawn & (blocks.band(CORNER) > 0)
+    if not scanned.any():
+        raise InputError(NOTHING_LEFT)
+    grey, clipped = blocks.grey[scanned], blocks.clipped[scanned]
+    usable = scanned.copy()
+    usable[scanned] = unclipped(grey, clipped, MOST_LOST)
+    if usable.sum() < ENOUGH_BLOCKS:
+        cut = little_clipped(grey, clipped, MOST_CUT)
+        if cut.sum() > MANY_MORE * usable.sum():
+            usable[scanned] = cut
     if usable.sum() < FEWEST_BLOCKS:
-        raise InputError(
-            "noise cannot be told: next to no part of the image is neither constant nor clipped"
-        )
+        raise InputError(NOTHING_LEFT)
     return usable
 
 
@@ -210,7 +238,7 @@ def _measured(blocks: Blocks, stack: np.ndarray, method: str) -> Noise:
         intercept=line.intercept if told else None,
         correlation=None if colour.spectrum is None else neighbour_correlation(colour.spectrum),
         method=method,
-        notices=tuple(_notices(colour, told, len(blocks.grey))),
+        notices=tuple(_notices(colour, told, blocks)),
         covariance=covariance_of(line) if told else None,
         rounding=ROUNDING if stack.dtype.kind in "ui" else 0.0,
     )
@@ -226,7 +254,10 @@ def _line(blocks: Blocks, colour: Colour) -> Line:
     return white_line(blocks)
 
 
-def _notices(colour: Colour, told: bool, count: int) -> Iterator[str]:
+def _notices(colour: Colour, told: bool, blocks: Blocks) -> Iterator[str]:
+    count = len(blocks.grey)
+    if blocks.clipped.max() > MOST_CLIPPED:
+        yield CUT
     if colour.verdict == "correlated":
         yield CORRELATED
         if not colour.clear:
