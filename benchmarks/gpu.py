@@ -20,8 +20,9 @@ import torch
 
 HERE = Path(__file__).parent
 CUDA = ("--device", "cuda")
+TESTS = [HERE.parent / "tests" / name for name in ("test_on_gpu.py", "test_window_kernel.py")]
 PARTS: dict[str, tuple[str, ...]] = {
-    "tests": ("-m", "pytest", "-p", "no:xdist", "-rs", str(HERE.parent / "tests/test_on_gpu.py")),
+    "tests": ("-m", "pytest", "-p", "no:xdist", "-rs", *map(str, TESTS)),
     "ceiling": ("ceiling.py", *CUDA),
     "throughput": ("throughput.py", *CUDA, "--slices", "16", "--side", "2048"),
     "linear": (
@@ -38,7 +39,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "tiles": ("tiles.py", *CUDA, "--part", "tiles"),
     "busy": ("busy.py", *CUDA),
-    "profile": ("profile_network.py", *CUDA, "--tile", "512"),
+    "profile": ("profile_network.py", *CUDA, "--tile", "1024"),
     "training": ("training.py", *CUDA, "--turns", "3", "--steps", "50", "--batch", "16"),
 }
 """What is run, most wanted first."""

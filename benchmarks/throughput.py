@@ -128,7 +128,7 @@ def patch_seconds(network: Any, device: torch.device) -> float:
 
 def compute(name: str, device: torch.device, precision: str) -> float:
     """GFLOP/s of the network over one tile with its halo, by the arithmetic of its definition."""
-    shape = (1, 1, 304, 304) if device.type == "cpu" else (4, 1, 560, 560)
+    shape = (1, 1, 304, 304) if device.type == "cpu" else (4, 1, 1072, 1072)
     lr = torch.rand(shape, device=device)
     flop = flops_per_lr_pixel(build(name, SCALE, {})) * lr.numel()
     fast = quick(build(name, SCALE, {}), precision).to(device).to(memory_format=torch.channels_last)
